@@ -1,0 +1,16 @@
+// Take an API key away. One Redis round trip.
+// Promises: when this answers, the key is refused everywhere; a use of it later stands in the audit trail as denied.
+import { z } from "zod";
+import { keyId } from "../shared/formats.ts";
+import { defineFunction } from "../shared/function.ts";
+
+export const request = { params: z.strictObject({ key_id: keyId }) };
+
+export default defineFunction(
+  "api-keys-delete",
+  { needs: ["apiKeys"], request },
+  async ({ params }, call, { apiKeys }) => {
+    await apiKeys.delete(call, params.key_id);
+    return { status: 204 };
+  },
+);

@@ -1,0 +1,110 @@
+/** A process that serves functions: listening, health, metrics, and a shutdown that loses nothing. */
+import type { Server } from "node:http";
+import type { AddressInfo } from "node:net";
+import { serve } from "@hono/node-server";
+import { Hono } from "hono";
+import type { Redis } from "ioredis";
+import type { Logger } from "pino";
+import { createApp } from "../app.ts";
+import type { Config } from "../config.ts";
+import type { FunctionEnv, LatchkeyFunction } from "../function.ts";
+import { createRedis, createRunScript } from "../redis/client.ts";
+import { backlogKey, SHARDS } from "../redis/keys.ts";
+import { createMetrics, type Metrics } from "./metrics.ts";
+import { createObserver } from "./observe.ts";
+import { createServices } from "./services.ts";
+
+/** Milliseconds that a client may take to send its headers, and a whole request: a slow one holds no place for ever. */
+const HEADERS_TIMEOUT = 10_000;
+const REQUEST_TIMEOUT = 30_000;
+/** Milliseconds between looks for connections that have become idle during a shutdown. */
+const IDLE_CHECK = 50;
+
+export interface RunningServer {
+  readonly port: number;
+  readonly redis: Redis;
+  /** Refuse to be ready, finish requests, close Redis. @returns false when the deadline cut requests off */
+  stop(): Promise<boolean>;
+}
+
+/** @throws when the port cannot be had */
+export async function startServer(
+  functions: readonly LatchkeyFunction[],
+  config: Config,
+  log: Logger,
+): Promise<RunningServer> {
+  const redis = createRedis(config.REDIS_URL, (error) => log.warn({ err: error }, "redis connection"));
+  const metrics = createMetrics(() => countBacklog(redis));
+  const state = { draining: false, connected: false };
+  redis.once("ready", () => {
+    state.connected = true;
+  });
+
+  const { services, gate } = await createServices(functions, config, {
+    redis,
+    run: createRunScript(redis, (script, seconds) => metrics.redis.observe({ script }, seconds)),
+    onLoginFailure: (reason) => metrics.loginFailures.inc({ reason }),
+  });
+  const system = systemRoutes(metrics, () => state.connected && !state.draining);
+  const app = createApp(functions, services, gate, { app: system, observe: createObserver(log, metrics) });
+
+  const server = serve({
+    fetch: app.fetch,
+    port: config.PORT,
+    serverOptions: { headersTimeout: HEADERS_TIMEOUT, requestTimeout: REQUEST_TIMEOUT },
+  }) as Server;
+  try {
+    await new Promise<void>((resolve, reject) => server.once("listening", resolve).once("error", reject));
+  } catch (error) {
+    redis.disconnect();
+    throw error;
+  }
+
+  return {
+    port: (server.address() as AddressInfo).port,
+    redis,
+    async stop() {
+      state.draining = true;
+      const finished = await close(server, config.LATCHKEY_SHUTDOWN_SECONDS * 1000);
+      // QUIT waits for the replies under way; without a connection there are none.
+      if (redis.status === "ready") await redis.quit().catch(() => undefined);
+      redis.disconnect();
+      return finished;
+    },
+  };
+}
+
+/** On every function's port and on no public route. Ready once Redis has answered; from then on an outage is for the
+ * requests to report, because taking every pod out of rotation would hide what is wrong behind the gateway's error. */
+function systemRoutes(metrics: Metrics, isReady: () => boolean): Hono<FunctionEnv> {
+  const app = new Hono<FunctionEnv>();
+  app.get("/health", (c) => c.json({ status: "ok" }));
+  app.get("/health/liveness", (c) => c.json({ status: "ok" }));
+  app.get("/health/readiness", (c) => (isReady() ? c.json({ status: "ok" }) : c.json({ status: "not ready" }, 503)));
+  app.get("/metrics", async (c) => {
+    return c.body(await metrics.registry.metrics(), 200, { "Content-Type": metrics.registry.contentType });
+  });
+  return app;
+}
+
+/** Stop accepting and let requests finish. @returns whether all did within `deadline` milliseconds */
+async function close(server: Server, deadline: number): Promise<boolean> {
+  const closed = new Promise<true>((resolve) => server.close(() => resolve(true)));
+  const idle = setInterval(() => server.closeIdleConnections(), IDLE_CHECK);
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<false>((resolve) => {
+    timer = setTimeout(() => resolve(false), deadline);
+  });
+  const finished = await Promise.race([closed, late]);
+  clearInterval(idle);
+  clearTimeout(timer);
+  if (!finished) server.closeAllConnections();
+  return finished;
+}
+
+async function countBacklog(redis: Redis): Promise<number> {
+  const pipeline = redis.pipeline();
+  for (let shard = 0; shard < SHARDS; shard += 1) pipeline.get(backlogKey(shard));
+  const counts = (await pipeline.exec()) ?? [];
+  return counts.reduce((sum, [error, count]) => sum + (error === null ? Number(count ?? 0) : Number.NaN), 0);
+}

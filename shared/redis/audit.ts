@@ -1,0 +1,52 @@
+/** The audit trail in Redis: one outbox stream per tenant, whose stream ids are the sequence numbers. */
+import { type AuditEntry, type AuditStore, auditEntry, matchesFilter } from "../audit.ts";
+import type { Execute } from "./execute.ts";
+import { toTime } from "./replies.ts";
+
+/** Entries that one call looks at when it filters. */
+const MAX_EXAMINED = 1_000;
+
+export function createAuditStore(execute: Execute): AuditStore {
+  return {
+    async list(call, filter, { limit, cursor }) {
+      const filtered = Object.values(filter).some((wanted) => wanted !== undefined);
+      const examined = filtered ? MAX_EXAMINED : limit;
+      const reply = await execute(call, { script: "list-audit", args: [cursor ?? "", String(examined + 1)] });
+      const rows = reply as [id: string, fields: string[]][];
+
+      const entries: AuditEntry[] = [];
+      let lastSeen: string | undefined;
+      for (const [id, fields] of rows.slice(0, examined)) {
+        if (entries.length === limit) break;
+        const entry = decodeEntry(call.tenantId ?? "", id, fields);
+        if (matchesFilter(entry, filter)) entries.push(entry);
+        lastSeen = String(entry.seq);
+      }
+      const oldest = rows.at(-1)?.[0].split("-")[0];
+      return { entries, next: lastSeen === undefined || lastSeen === oldest ? null : lastSeen };
+    },
+  };
+}
+
+/** The entry that an outbox record stands for. Pure: the same record is the same entry for ever. */
+export function decodeEntry(tenantId: string, streamId: string, fields: readonly string[]): AuditEntry {
+  const record: Record<string, string> = {};
+  for (let i = 0; i + 1 < fields.length; i += 2) record[fields[i] as string] = fields[i + 1] as string;
+  const { details, ...context } = JSON.parse(record["context"] ?? "{}") as { details?: object };
+  const actor = record["actor"] ?? "";
+  const separator = actor.indexOf(":");
+  return auditEntry.parse({
+    ...context,
+    seq: Number(streamId.split("-")[0]),
+    timestamp: toTime(record["at"]),
+    tenant_id: tenantId,
+    username: record["username"],
+    actor: { type: actor.slice(0, separator), id: actor.slice(separator + 1) },
+    outcome: record["outcome"],
+    details: {
+      ...details,
+      ...(record["reason"] === "" ? {} : { reason: record["reason"] }),
+      ...(record["version"] === undefined ? {} : { version: Number(record["version"]) }),
+    },
+  });
+}

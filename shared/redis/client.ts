@@ -1,0 +1,72 @@
+/** The one Redis connection of a process, and how scripts run over it. */
+import { Redis } from "ioredis";
+import { Problem } from "../problems.ts";
+import { loadScript, type ScriptName } from "./scripts.ts";
+
+/** Milliseconds that one command may take before the caller is told to try again. */
+const COMMAND_TIMEOUT = 2_000;
+const CONNECT_TIMEOUT = 2_000;
+/** Milliseconds between attempts to reconnect, growing up to the second figure, for as long as the process lives. */
+const RECONNECT_DELAY = [50, 1_000] as const;
+
+/** Run a script; arguments and replies are as the script's header says. @throws {Problem} store_unavailable */
+export type RunScript = (name: ScriptName, keys: readonly string[], args: readonly string[]) => Promise<unknown>;
+
+/**
+ * Connect to a single Redis; a lost connection is made again for ever. Nothing is sent twice by itself: a command
+ * whose connection broke may have happened.
+ * @param onError hears of every connection error.
+ */
+export function createRedis(url: string, onError: (error: Error) => void): Redis {
+  const redis = new Redis(url, {
+    commandTimeout: COMMAND_TIMEOUT,
+    connectTimeout: CONNECT_TIMEOUT,
+    connectionName: "latchkey",
+    maxRetriesPerRequest: 1,
+    autoResendUnfulfilledCommands: false,
+    retryStrategy: (attempt) => Math.min(attempt * RECONNECT_DELAY[0], RECONNECT_DELAY[1]),
+  });
+  redis.on("error", onError);
+  return redis;
+}
+
+/** @param observe is told how long each script took, in seconds. */
+export function createRunScript(redis: Redis, observe: (name: ScriptName, seconds: number) => void): RunScript {
+  return async function run(name, keys, args) {
+    const { sha1, text } = loadScript(name);
+    const started = performance.now();
+    try {
+      try {
+        return await redis.evalsha(sha1, keys.length, ...keys, ...args);
+      } catch (error) {
+        if (!(error instanceof Error && error.message.startsWith("NOSCRIPT"))) throw error;
+        return await redis.eval(text, keys.length, ...keys, ...args);
+      }
+    } catch (error) {
+      throw storeError(error);
+    } finally {
+      observe(name, (performance.now() - started) / 1000);
+    }
+  };
+}
+
+/** A plain command, with its errors as callers may see them. @throws {Problem} store_unavailable */
+export const read = <T>(command: Promise<T>): Promise<T> =>
+  command.catch((error) => {
+    throw storeError(error);
+  });
+
+/** Error replies that say that this Redis cannot serve anybody now: another try may meet a better state. */
+const UNAVAILABLE = /^(LOADING|READONLY|MASTERDOWN|MISCONF|NOREPLICAS|OOM|CLUSTERDOWN|TRYAGAIN|BUSY)\b/;
+
+/** A lost connection, a timeout or a Redis that refuses is 503; any other error reply is a mistake of ours. */
+function storeError(error: unknown): unknown {
+  const message = error instanceof Error ? error.message : String(error);
+  const isReply = error instanceof Error && error.name === "ReplyError";
+  // The original error carries the command with all its arguments, which no log may see.
+  if (isReply && !UNAVAILABLE.test(message)) return new Error(`Redis: ${message}`);
+  return new Problem("store_unavailable", {
+    detail: "Whether the operation happened is not known when it was under way.",
+    cause: `Redis: ${message}`,
+  });
+}

@@ -1,0 +1,77 @@
+/** Items in Redis: a hash each, with the key's own expiry. */
+import type { EntityTags } from "../etag.ts";
+import { strongRevisions } from "../etag.ts";
+import type { ItemContent, ItemStore, StoredItem } from "../items.ts";
+import type { Execute } from "./execute.ts";
+import { fieldsOf, toTime, toTimeOrNull } from "./replies.ts";
+
+export function createItemStore(execute: Execute): ItemStore {
+  return {
+    async create(call, key, content) {
+      const stamps = await execute(call, {
+        script: "create-item",
+        keys: (tenant) => [tenant.item(key)],
+        args: contentArguments(content),
+        target: key,
+        details: detailsOf(content),
+      });
+      return storedItem(key, content, fieldsOf(stamps));
+    },
+
+    async get(call, key) {
+      const reply = await execute(call, { script: "get-item", keys: (tenant) => [tenant.item(key)], target: key });
+      const [value = "", metadata = "", ttl = "", ...stamps] = fieldsOf(reply);
+      const content = { value, metadata, ttl: ttl === "" ? null : Number(ttl) };
+      const [created, updated, expires, version, revision] = stamps;
+      return storedItem(key, content, [created, updated, expires, version, revision] as string[]);
+    },
+
+    async update(call, key, content, ifMatch) {
+      const stamps = await execute(call, {
+        script: "update-item",
+        keys: (tenant) => [tenant.item(key)],
+        args: [...contentArguments(content), precondition(ifMatch)],
+        target: key,
+        details: detailsOf(content),
+      });
+      return storedItem(key, content, fieldsOf(stamps));
+    },
+
+    async delete(call, key, ifMatch) {
+      await execute(call, {
+        script: "delete-item",
+        keys: (tenant) => [tenant.item(key)],
+        args: [precondition(ifMatch)],
+        target: key,
+      });
+    },
+  };
+}
+
+const contentArguments = ({ value, metadata, ttl }: ItemContent): string[] => [value, metadata, ttl?.toString() ?? ""];
+
+const detailsOf = ({ ttl }: ItemContent) => (ttl === null ? {} : { ttl });
+
+function precondition(ifMatch: EntityTags | undefined): string {
+  if (ifMatch === undefined) return "";
+  const revisions = strongRevisions(ifMatch);
+  return revisions === "*" ? "*" : `,${revisions.join(",")},`;
+}
+
+/** @param stamps created_at, updated_at, expires_at, version, revision, as the scripts answer them */
+function storedItem(key: string, { value, metadata, ttl }: ItemContent, stamps: readonly string[]): StoredItem {
+  const [createdAt, updatedAt, expiresAt, version, revision = ""] = stamps;
+  return {
+    item: {
+      key,
+      value: JSON.parse(value),
+      metadata: JSON.parse(metadata),
+      ttl,
+      expires_at: toTimeOrNull(expiresAt),
+      version: Number(version),
+      created_at: toTime(createdAt),
+      updated_at: toTime(updatedAt),
+    },
+    revision,
+  };
+}

@@ -1,0 +1,46 @@
+/** Names of everything that is stored; schema.md says what each holds. */
+import { createHash } from "node:crypto";
+import { crc32, TENANT_TAG_LENGTH } from "../api-key.ts";
+import { toBase62 } from "../formats.ts";
+
+/** Fixed for ever: a tenant's place follows from it. 64 shards spread over as many masters as a Redis Cluster needs. */
+export const SHARDS = 64;
+
+/**
+ * 64 bits of SHA-256 of a tenant id in base62: what stands for the tenant in key names and API key texts. Two tenants
+ * can never share one silently: creating the second is refused, and every script compares the full id.
+ */
+export const tenantTag = (tenantId: string): string =>
+  toBase62(createHash("sha256").update(tenantId).digest().readBigUInt64BE(), TENANT_TAG_LENGTH);
+
+const shardOf = (tag: string): number => crc32(tag) % SHARDS;
+
+/** The hash tag in braces makes all keys of a shard share one slot of a Redis Cluster. */
+export const pendingKey = (shard: number): string => `{s${shard}}:pending`;
+export const backlogKey = (shard: number): string => `{s${shard}}:backlog`;
+
+/** Keys of one tenant. The tag has a fixed length and alphabet, so no tenant's prefix is another's. */
+export function tenantKeys(tag: string) {
+  const shard = shardOf(tag);
+  const prefix = `{s${shard}}:${tag}`;
+  return {
+    tag,
+    tenant: `${prefix}:tenant`,
+    users: `${prefix}:users`,
+    apiKeys: `${prefix}:api-keys`,
+    apiKeyIndex: `${prefix}:api-key-index`,
+    outbox: `${prefix}:outbox`,
+    pending: pendingKey(shard),
+    backlog: backlogKey(shard),
+    item: (key: string) => `${prefix}:item:${key}`,
+    deletedApiKey: (keyId: string) => `${prefix}:deleted-api-key:${keyId}`,
+  };
+}
+export type TenantKeys = ReturnType<typeof tenantKeys>;
+
+const digest = (text: string): string => createHash("sha256").update(text).digest("base64url").slice(0, 22);
+
+/** Where a login name leads, and its failures; hashed, because a name can hold any character. */
+export const loginKey = (username: string): string => `{u${digest(username)}}:login`;
+export const userFailuresKey = (username: string): string => `{u${digest(username)}}:failures`;
+export const addressFailuresKey = (address: string): string => `{a${digest(address)}}:failures`;

@@ -1,0 +1,43 @@
+-- Shared by every script: the tenant, the clock and the audit entry. Put in front of the script when it is loaded.
+--
+-- KEYS  1 tenant   2 credentials   3 outbox   4 shard's pending tenants   5 shard's backlog
+
+-- Redis's own clock, in milliseconds: one clock for all callers, whatever their machines think.
+local function now_ms()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+-- Lua prints large numbers in exponent form; Redis keys and fields hold plain digits.
+local function digits(number)
+  return string.format('%.0f', number)
+end
+
+-- The tenant's record, or nil when there is no such tenant.
+local function read_tenant()
+  local id, status, seq, at = unpack(redis.call('HMGET', KEYS[1], 'id', 'status', 'seq', 'at'))
+  if not id then return nil end
+  return { id = id, status = status, seq = tonumber(seq or 0), at = tonumber(at or 0) }
+end
+
+local function outbox_is_full(limit)
+  return redis.call('XLEN', KEYS[3]) >= tonumber(limit)
+end
+
+-- Append the audit entry of what just happened. The stream id is the tenant's next sequence number; the time never
+-- runs backwards inside a tenant, not even when a failover moves it to a machine with a slower clock.
+--   entry: at (ms), outcome, reason ('' for success), actor ('<type>:<id>'), username, context (JSON of the caller's
+--   part), version (of an item, or nil)
+local function append(tenant, entry)
+  local seq, at = digits(tenant.seq + 1), digits(math.max(entry.at, tenant.at))
+  redis.call('HSET', KEYS[1], 'seq', seq, 'at', at)
+  local fields = { 'at', at, 'outcome', entry.outcome, 'reason', entry.reason, 'actor', entry.actor,
+    'username', entry.username, 'context', entry.context }
+  if entry.version then
+    fields[#fields + 1] = 'version'
+    fields[#fields + 1] = digits(entry.version)
+  end
+  redis.call('XADD', KEYS[3], seq .. '-0', unpack(fields))
+  redis.call('ZADD', KEYS[4], 'NX', at, tenant.id)
+  redis.call('INCR', KEYS[5])
+end

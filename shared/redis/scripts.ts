@@ -1,0 +1,45 @@
+/** The Lua scripts: each is its own file behind the files it shares, put together once per process. */
+import { createHash } from "node:crypto";
+import { readFileSync } from "node:fs";
+
+const plain = ["outbox"] as const;
+const operation = ["outbox", "operation"] as const;
+const itemOperation = ["outbox", "operation", "item"] as const;
+
+/** What each script stands on, in order. */
+const libraries = {
+  "create-api-key": operation,
+  "create-item": itemOperation,
+  "create-tenant": plain,
+  "delete-api-key": operation,
+  "delete-item": itemOperation,
+  "get-item": operation,
+  "get-user": operation,
+  "limit-login": [],
+  "list-api-keys": operation,
+  "list-audit": operation,
+  "record-login": plain,
+  "refuse-request": operation,
+  "update-item": itemOperation,
+} as const satisfies Record<string, readonly string[]>;
+
+export type ScriptName = keyof typeof libraries;
+export const scriptNames = Object.keys(libraries) as ScriptName[];
+
+export interface Script {
+  readonly text: string;
+  /** Name under which Redis caches the text (EVALSHA). */
+  readonly sha1: string;
+}
+
+const loaded = new Map<ScriptName, Script>();
+
+export function loadScript(name: ScriptName): Script {
+  const known = loaded.get(name);
+  if (known !== undefined) return known;
+  const files = [...libraries[name].map((library) => `lib/${library}`), name];
+  const text = files.map((file) => readFileSync(new URL(`./lua/${file}.lua`, import.meta.url), "utf8")).join("\n");
+  const script = { text, sha1: createHash("sha1").update(text).digest("hex") };
+  loaded.set(name, script);
+  return script;
+}

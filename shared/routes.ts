@@ -1,0 +1,136 @@
+/**
+ * The route table: the only place that knows an endpoint's method, path, permission and audit action.
+ * Data only; the server, the README, the contract tests and the deployment files derive from it.
+ */
+import type { AuditAction } from "./audit.ts";
+import type { Permission } from "./permissions.ts";
+
+export interface Route {
+  /** One name everywhere: `functions/<id>.ts`, metric label, log field, Knative Service. */
+  readonly id: string;
+  readonly method: "GET" | "POST" | "PUT" | "DELETE";
+  /** A `{name}` segment is one percent-encoded path segment. */
+  readonly path: string;
+  /** Who may call: nobody known yet (`none`), people with a JWT (`user`), or API keys as well (`any`). */
+  readonly credential: "none" | "user" | "any";
+  /** What the caller must be allowed to do; absent: being authenticated is enough. */
+  readonly permission?: Permission;
+  /** What an audit entry names as its target. */
+  readonly target: "user" | "item" | "api_key" | "audit";
+  readonly audit: AuditAction;
+  readonly summary: string;
+}
+
+export const routes = [
+  {
+    id: "token-issue",
+    method: "POST",
+    path: "/token",
+    credential: "none",
+    target: "user",
+    audit: "login_success",
+    summary: "Exchange a username and password for a JWT",
+  },
+  {
+    id: "users-me",
+    method: "GET",
+    path: "/users/me",
+    credential: "user",
+    target: "user",
+    audit: "get_user",
+    summary: "Show the signed-in user",
+  },
+  {
+    id: "data-create",
+    method: "POST",
+    path: "/data",
+    credential: "any",
+    permission: "data:write",
+    target: "item",
+    audit: "create_key",
+    summary: "Create an item",
+  },
+  {
+    id: "data-get",
+    method: "GET",
+    path: "/data/{key}",
+    credential: "any",
+    permission: "data:read",
+    target: "item",
+    audit: "get_key",
+    summary: "Read an item",
+  },
+  {
+    id: "data-update",
+    method: "PUT",
+    path: "/data/{key}",
+    credential: "any",
+    permission: "data:write",
+    target: "item",
+    audit: "update_key",
+    summary: "Replace an item",
+  },
+  {
+    id: "data-delete",
+    method: "DELETE",
+    path: "/data/{key}",
+    credential: "any",
+    permission: "data:write",
+    target: "item",
+    audit: "delete_key",
+    summary: "Delete an item",
+  },
+  {
+    id: "api-keys-create",
+    method: "POST",
+    path: "/api-keys",
+    credential: "user",
+    permission: "keys:write",
+    target: "api_key",
+    audit: "create_api_key",
+    summary: "Create an API key; its text is shown once",
+  },
+  {
+    id: "api-keys-list",
+    method: "GET",
+    path: "/api-keys",
+    credential: "user",
+    permission: "keys:read",
+    target: "api_key",
+    audit: "list_api_keys",
+    summary: "List the tenant's API keys, newest first",
+  },
+  {
+    id: "api-keys-delete",
+    method: "DELETE",
+    path: "/api-keys/{key_id}",
+    credential: "user",
+    permission: "keys:write",
+    target: "api_key",
+    audit: "delete_api_key",
+    summary: "Delete an API key; it stops working at once",
+  },
+  {
+    id: "audit-list",
+    method: "GET",
+    path: "/audit",
+    credential: "any",
+    permission: "audit:read",
+    target: "audit",
+    audit: "list_audit",
+    summary: "List the tenant's audit trail, newest first",
+  },
+] as const satisfies readonly Route[];
+
+export type RouteId = (typeof routes)[number]["id"];
+
+/** The row of an endpoint. Ids are checked by the compiler, so a row always exists. */
+export const routeOf = (id: RouteId): Route => routes.find((route) => route.id === id) as Route;
+
+/** Methods of the API on a path template, as `Allow` lists them (RFC 9110, 10.2.1). GET answers HEAD too. */
+export function allowedMethods(path: string): string[] {
+  const methods = routes.filter((route) => route.path === path).map((route) => route.method as string);
+  if (methods.includes("GET")) methods.push("HEAD");
+  return [...methods, "OPTIONS"];
+}
+
