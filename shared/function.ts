@@ -94,6 +94,8 @@ export function defineFunction<
   return {
     route,
     needs,
+    request,
+    reply,
     async handle(c, services, gate) {
       const context = contextOf(c, route, gate.trustedProxies);
       c.set("call", context);
@@ -135,7 +137,8 @@ const ADDRESS = /^[0-9a-fA-F.:]{2,45}$/;
 
 /** The address that the outermost trusted proxy saw; what lies left of it in X-Forwarded-For anybody can invent. */
 function sourceIpOf(c: Context<FunctionEnv>, trustedProxies: number): string | undefined {
-  const socket = c.env?.incoming?.socket?.remoteAddress;
+  // An IPv4 peer of a dual-stack socket: ::ffff:127.0.0.1.
+  const socket = c.env?.incoming?.socket?.remoteAddress?.replace(/^::ffff:(?=\d+\.)/, "");
   if (trustedProxies === 0) return socket;
   const forwarded = (c.req.header("x-forwarded-for") ?? "").split(",").map((address) => address.trim());
   const address = forwarded.at(-trustedProxies);

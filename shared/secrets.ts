@@ -4,7 +4,10 @@ import { z } from "zod";
 const marks = z.registry<{ secret: true }>();
 
 /** Mark a field's schema: its value must never be logged, and may be answered only where the schema says so. */
-export const secret = <T extends z.ZodType>(schema: T): T => schema.register(marks, { secret: true });
+export const secret = <T extends z.ZodType>(schema: T): T => {
+  marks.add(schema, { secret: true });
+  return schema;
+};
 
 /** Names of the marked fields of an object schema. */
 export const secretFields = (schema: z.ZodObject): string[] =>

@@ -27,12 +27,8 @@ export interface RunningServer {
   stop(): Promise<boolean>;
 }
 
-/** @throws when the port cannot be had */
-export async function startServer(
-  functions: readonly LatchkeyFunction[],
-  config: Config,
-  log: Logger,
-): Promise<RunningServer> {
+/** Everything of a process but the listening. */
+export async function createProcess(functions: readonly LatchkeyFunction[], config: Config, log: Logger) {
   const redis = createRedis(config.REDIS_URL, (error) => log.warn({ err: error }, "redis connection"));
   const metrics = createMetrics(() => countBacklog(redis));
   const state = { draining: false, connected: false };
@@ -47,10 +43,21 @@ export async function startServer(
   });
   const system = systemRoutes(metrics, () => state.connected && !state.draining);
   const app = createApp(functions, services, gate, { app: system, observe: createObserver(log, metrics) });
+  return { app, redis, state };
+}
 
+/** @throws when the port cannot be had */
+export async function startServer(
+  functions: readonly LatchkeyFunction[],
+  config: Config,
+  log: Logger,
+): Promise<RunningServer> {
+  const { app, redis, state } = await createProcess(functions, config, log);
   const server = serve({
     fetch: app.fetch,
     port: config.PORT,
+    // Demo passwords are for nobody else on the network.
+    ...(config.LATCHKEY_MODE === "local" ? { hostname: "127.0.0.1" } : {}),
     serverOptions: { headersTimeout: HEADERS_TIMEOUT, requestTimeout: REQUEST_TIMEOUT },
   }) as Server;
   try {

@@ -18,14 +18,17 @@ export type RunScript = (name: ScriptName, keys: readonly string[], args: readon
  * @param onError hears of every connection error.
  */
 export function createRedis(url: string, onError: (error: Error) => void): Redis {
-  const redis = new Redis(url, {
+  const options = {
     commandTimeout: COMMAND_TIMEOUT,
     connectTimeout: CONNECT_TIMEOUT,
     connectionName: "latchkey",
     maxRetriesPerRequest: 1,
     autoResendUnfulfilledCommands: false,
-    retryStrategy: (attempt) => Math.min(attempt * RECONNECT_DELAY[0], RECONNECT_DELAY[1]),
-  });
+    retryStrategy: (attempt: number) => Math.min(attempt * RECONNECT_DELAY[0], RECONNECT_DELAY[1]),
+  };
+  // ioredis would read the first folder of a relative socket path as a host.
+  const socket = /^unix:\/\/(.+)/.exec(url)?.[1];
+  const redis = socket === undefined ? new Redis(url, options) : new Redis({ ...options, path: socket });
   redis.on("error", onError);
   return redis;
 }

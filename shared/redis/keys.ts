@@ -44,3 +44,6 @@ const digest = (text: string): string => createHash("sha256").update(text).diges
 export const loginKey = (username: string): string => `{u${digest(username)}}:login`;
 export const userFailuresKey = (username: string): string => `{u${digest(username)}}:failures`;
 export const addressFailuresKey = (address: string): string => `{a${digest(address)}}:failures`;
+
+/** Whether `npm start` has put its demo users into this store. */
+export const DEMO_KEY = "demo";

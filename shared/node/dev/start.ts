@@ -1,0 +1,97 @@
+/** `npm start`: everything on this machine, with nothing to prepare. */
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { ConfigError } from "../../config.ts";
+import { schemasOf } from "../../function.ts";
+import { createRunScript } from "../../redis/client.ts";
+import { loadFunctions } from "../functions.ts";
+import { createLog } from "../log.ts";
+import { startServer } from "../server.ts";
+import { configFor } from "../services.ts";
+import { onSignal } from "../signals.ts";
+import { createDemoUsers, DEMO_PASSWORD } from "./demo.ts";
+import { Failure, sentenceFor } from "./failure.ts";
+import { makeSecrets } from "./make-secrets.ts";
+import { ensureRedisServer, type LocalRedis, startRedis } from "./redis-server.ts";
+import { walkthroughText } from "./walkthrough.ts";
+
+const FOLDER = ".latchkey";
+/** Milliseconds that a Redis of one's own may take to answer. */
+const REDIS_TIMEOUT = 5_000;
+
+const say = (line: string): void => void process.stdout.write(`${line}\n`);
+
+async function start(): Promise<void> {
+  const redis = process.env["REDIS_URL"] ? undefined : await startLocalRedis();
+  try {
+    await serve(redis);
+  } catch (error) {
+    await redis?.stop();
+    throw error;
+  }
+}
+
+async function startLocalRedis(): Promise<LocalRedis> {
+  ensureRedisServer(say);
+  const redis = await startRedis(join(FOLDER, "redis"), {
+    onExit: (lastWords) => fail(new Failure(`redis-server stopped: ${lastWords}`)),
+  });
+  if (redis.adopted) say("Using the redis-server that an earlier run left behind.");
+  return redis;
+}
+
+async function serve(local: LocalRedis | undefined): Promise<void> {
+  const functions = (await loadFunctions("all")) ?? [];
+  const config = configFor(functions, {
+    LATCHKEY_MODE: "local",
+    ...(await localSecrets()),
+    ...process.env,
+    ...(local === undefined ? {} : { REDIS_URL: local.url }),
+  });
+  const log = createLog(config.LATCHKEY_LOG_LEVEL, functions.flatMap(schemasOf));
+  const server = await startServer(functions, config, log);
+  onSignal(async () => {
+    say("\nStopping …");
+    const finished = await server.stop();
+    await local?.stop();
+    return finished ? 0 : 1;
+  });
+
+  await answered(server.redis.ping());
+  const demo = await createDemoUsers(server.redis, createRunScript(server.redis, () => undefined));
+  const origin = `http://127.0.0.1:${server.port}`;
+  say(`\nLatchkey answers at ${origin}; Ctrl-C stops it.`);
+  if (!demo) return;
+  say(`Demo users: admin and user1 of tenant1, user2 of tenant2; password: ${DEMO_PASSWORD}\nTry it in another shell:\n`);
+  say(walkthroughText(origin));
+}
+
+/** @throws {Failure} when the Redis that was asked for does not answer */
+async function answered(reply: Promise<unknown>): Promise<void> {
+  const late = new Promise<never>((_, reject) => setTimeout(reject, REDIS_TIMEOUT, new Error("timed out")).unref());
+  await Promise.race([reply, late]).catch((error: Error) => {
+    throw new Failure(`The Redis at REDIS_URL does not answer (${error.message}).`);
+  });
+}
+
+/** Secrets of this folder, made once: tokens and keys of an earlier run stay valid. */
+async function localSecrets(): Promise<Record<string, string>> {
+  const file = join(FOLDER, "secrets.json");
+  mkdirSync(FOLDER, { recursive: true });
+  try {
+    return JSON.parse(readFileSync(file, "utf8"));
+  } catch {
+    const secrets = await makeSecrets("demo");
+    writeFileSync(file, JSON.stringify(secrets, null, 2), { mode: 0o600 });
+    return secrets;
+  }
+}
+
+function fail(error: unknown): never {
+  const port = Number(process.env["PORT"] || 8080);
+  const message = error instanceof ConfigError ? `Wrong configuration:\n${error.message}` : sentenceFor(error, port);
+  process.stderr.write(`${message}\n`);
+  process.exit(1);
+}
+
+start().catch(fail);
