@@ -12,6 +12,10 @@ export default defineFunction(
   { needs: ["apiKeys"], request, reply },
   async ({ query }, call, { apiKeys }) => {
     const { keys, next } = await apiKeys.list(call, query);
-    return { status: 200, headers: nextLink(call.route.path, query, next), body: { data: keys, next_cursor: next } };
+    return {
+      status: 200,
+      headers: nextLink(call.route.path, query, next),
+      body: { data: keys, next_cursor: next },
+    };
   },
 );

@@ -14,6 +14,10 @@ export default defineFunction(
   async ({ query }, call, { audit }) => {
     const { limit, cursor, ...filter } = query;
     const { entries, next } = await audit.list(call, filter, { limit, cursor });
-    return { status: 200, headers: nextLink(call.route.path, query, next), body: { data: entries, next_cursor: next } };
+    return {
+      status: 200,
+      headers: nextLink(call.route.path, query, next),
+      body: { data: entries, next_cursor: next },
+    };
   },
 );

@@ -17,7 +17,11 @@ export default defineFunction(
   { needs: ["items"], request, reply },
   async ({ params, headers }, call, { items }) => {
     const { item, revision } = await items.get(call, params.key);
-    const cache = { ETag: etagOf(revision), "Cache-Control": "private, no-cache", Vary: "Authorization, X-API-Key" };
+    const cache = {
+      ETag: etagOf(revision),
+      "Cache-Control": "private, no-cache",
+      Vary: "Authorization, X-API-Key",
+    };
     if (namesRevision(headers["if-none-match"], revision)) return { status: 304, headers: cache };
     return { status: 200, headers: cache, body: item };
   },

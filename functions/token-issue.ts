@@ -31,6 +31,9 @@ export default defineFunction(
     if (!matches) throw await logins.fail(call, attempt);
     const newHash = outdated ? await passwords.hash(body.password) : undefined;
     const { token, expiresIn } = await issueToken(await logins.succeed(call, attempt, newHash));
-    return { status: 200, body: { access_token: token, token_type: "bearer" as const, expires_in: expiresIn } };
+    return {
+      status: 200,
+      body: { access_token: token, token_type: "bearer" as const, expires_in: expiresIn },
+    };
   },
 );

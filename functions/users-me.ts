@@ -4,6 +4,10 @@ import { userView } from "../shared/users.ts";
 
 export const reply = userView;
 
-export default defineFunction("users-me", { needs: ["users"], request: {}, reply }, async (_, call, { users }) => {
-  return { status: 200, body: await users.me(call) };
-});
+export default defineFunction(
+  "users-me",
+  { needs: ["users"], request: {}, reply },
+  async (_, call, { users }) => {
+    return { status: 200, body: await users.me(call) };
+  },
+);

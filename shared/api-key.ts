@@ -43,7 +43,8 @@ export function newApiKey(env: string, tenantTag: string): ApiKey {
   return { text: `${checked}_${checksumOf(checked)}`, env, tenantTag, keyId: keyIdIn(body) };
 }
 
-const keyIdIn = (body: string): string => `key_${body.slice(TENANT_TAG_LENGTH, TENANT_TAG_LENGTH + ID_LENGTH)}`;
+const keyIdIn = (body: string): string =>
+  `key_${body.slice(TENANT_TAG_LENGTH, TENANT_TAG_LENGTH + ID_LENGTH)}`;
 
 /** What a key of an environment begins with. */
 export const prefixOf = (env: string): string => `lk_${env}_`;
@@ -67,6 +68,7 @@ export function crc32(text: string): number {
 
 const CRC_TABLE = Uint32Array.from({ length: 256 }, (_, byte) => {
   let remainder = byte;
-  for (let bit = 0; bit < 8; bit += 1) remainder = remainder & 1 ? (remainder >>> 1) ^ 0xedb88320 : remainder >>> 1;
+  for (let bit = 0; bit < 8; bit += 1)
+    remainder = remainder & 1 ? (remainder >>> 1) ^ 0xedb88320 : remainder >>> 1;
   return remainder;
 });

@@ -12,7 +12,10 @@ export const apiKeySettings = z.strictObject({
     .string()
     .min(1)
     .max(128)
-    .refine((name) => !/[\p{Cc}\p{Cs}\p{Zl}\p{Zp}]/u.test(name), "Contains a character that cannot be printed"),
+    .refine(
+      (name) => !/[\p{Cc}\p{Cs}\p{Zl}\p{Zp}]/u.test(name),
+      "Contains a character that cannot be printed",
+    ),
   scopes: z
     .array(z.enum(keyScopes))
     .min(1)

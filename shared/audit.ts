@@ -90,5 +90,9 @@ export interface AuditStore {
    * Entries of the caller's tenant that match, newest first. A call looks at a bounded number of entries, so a page
    * can hold fewer than `limit`, even none, while `next` still leads on.
    */
-  list(call: Call, filter: AuditFilter, page: PageRequest): Promise<{ entries: AuditEntry[]; next: string | null }>;
+  list(
+    call: Call,
+    filter: AuditFilter,
+    page: PageRequest,
+  ): Promise<{ entries: AuditEntry[]; next: string | null }>;
 }

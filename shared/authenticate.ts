@@ -42,7 +42,9 @@ function readCredential(authorization: string | undefined, xApiKey: string | und
     throw new Problem("invalid_token", { detail: "Expected Authorization: Bearer <credential>." });
   }
   if (bearer !== undefined && xApiKey !== undefined && bearer !== xApiKey) {
-    throw new Problem("conflicting_credentials", { detail: "Authorization and X-API-Key differ; send one of them." });
+    throw new Problem("conflicting_credentials", {
+      detail: "Authorization and X-API-Key differ; send one of them.",
+    });
   }
   const credential = bearer ?? xApiKey;
   if (credential === undefined) throw new Problem("unauthenticated");

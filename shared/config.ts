@@ -1,7 +1,7 @@
 /** Configuration: one schema of environment variables. Modules with logic get values, never the environment. */
 import { z } from "zod";
-import { TOKEN_ALGORITHMS } from "./tokens.ts";
 import { secret } from "./secrets.ts";
+import { TOKEN_ALGORITHMS } from "./tokens.ts";
 
 /** What `npm start` names its own keys, so that production can tell them. */
 export const DEMO_MARK = "demo";
@@ -25,29 +25,41 @@ const json = z.string().transform((text, context): unknown => {
 
 const keyHeader = { kid: z.string().min(1).max(64), alg: z.enum(TOKEN_ALGORITHMS) };
 const ed25519 = z.object({ ...keyHeader, kty: z.literal("OKP"), crv: z.literal("Ed25519"), x: z.string() });
-const p256 = z.object({ ...keyHeader, kty: z.literal("EC"), crv: z.literal("P-256"), x: z.string(), y: z.string() });
+const p256 = z.object({
+  ...keyHeader,
+  kty: z.literal("EC"),
+  crv: z.literal("P-256"),
+  x: z.string(),
+  y: z.string(),
+});
 const hasOwnAlgorithm = ({ kty, alg }: { kty: string; alg: string }) => (kty === "OKP") === (alg === "EdDSA");
 
 const publicKey = z
   .union([ed25519, p256], "Expected Ed25519 or P-256 keys with kid and alg")
   .refine(hasOwnAlgorithm, "alg does not fit the key");
 const privateKey = z
-  .union([ed25519.extend({ d: z.string() }), p256.extend({ d: z.string() })], "Expected an Ed25519 or P-256 private key with kid and alg")
+  .union(
+    [ed25519.extend({ d: z.string() }), p256.extend({ d: z.string() })],
+    "Expected an Ed25519 or P-256 private key with kid and alg",
+  )
   .refine(hasOwnAlgorithm, "alg does not fit the key");
 
 /** Secrets for keyed hashes, `<version>:<32 bytes or more in base64url>`, separated by commas, the current one first. */
 const peppers = z
   .string()
-  .regex(/^[a-z0-9]{1,16}:[\w-]{43,}(,[a-z0-9]{1,16}:[\w-]{43,}){0,7}$/, "Expected <version>:<at least 32 bytes in base64url>,…")
+  .regex(
+    /^[a-z0-9]{1,16}:[\w-]{43,}(,[a-z0-9]{1,16}:[\w-]{43,}){0,7}$/,
+    "Expected <version>:<at least 32 bytes in base64url>,…",
+  )
   .transform((text) => text.split(",").map((one) => one.split(":") as [version: string, key: string]))
   .refine((all) => new Set(all.map(([version]) => version)).size === all.length, "Names a version twice");
 
 /** Every variable with its check, default and description. The README's table is made from it. */
 export const environment = z.object({
   PORT: wholeNumber(0, 65_535, 8080).describe("Port to listen on; 0 takes any free one"),
-  REDIS_URL: secret(z.string().regex(/^(rediss?|unix):\/\/./, "Expected redis://, rediss:// or unix://")).describe(
-    "The Redis to use. `npm start` starts one of its own when this is not set",
-  ),
+  REDIS_URL: secret(
+    z.string().regex(/^(rediss?|unix):\/\/./, "Expected redis://, rediss:// or unix://"),
+  ).describe("The Redis to use. `npm start` starts one of its own when this is not set"),
   AUDIT_OUTBOX_MAX_ENTRIES: wholeNumber(1, 100_000_000, 1_000_000).describe(
     "Audit entries that wait for Loki per tenant, at most; beyond that operations are refused with 503",
   ),
@@ -69,17 +81,26 @@ export const environment = z.object({
     "Keys of the keyed hashes of API keys, `<version>:<32 bytes in base64url>`, the current one first, then previous ones",
   ),
   LATCHKEY_VALUE_MAX_BYTES: wholeNumber(1, 16_777_216, 262_144).describe("Largest value of an item, as JSON"),
-  LATCHKEY_LOGIN_MAX_FAILURES: wholeNumber(1, 10_000, 10).describe("Failed logins allowed per username and window"),
+  LATCHKEY_LOGIN_MAX_FAILURES: wholeNumber(1, 10_000, 10).describe(
+    "Failed logins allowed per username and window",
+  ),
   LATCHKEY_LOGIN_MAX_FAILURES_PER_ADDRESS: wholeNumber(1, 100_000, 100).describe(
     "Failed logins allowed per source address and window",
   ),
-  LATCHKEY_LOGIN_WINDOW_SECONDS: wholeNumber(1, 86_400, 900).describe("The window, from the first failure on"),
-  LATCHKEY_ARGON2_CONCURRENCY: wholeNumber(1, 64, 2).describe("Password hashes computed at once (19 MiB each)"),
+  LATCHKEY_LOGIN_WINDOW_SECONDS: wholeNumber(1, 86_400, 900).describe(
+    "The window, from the first failure on",
+  ),
+  LATCHKEY_ARGON2_CONCURRENCY: wholeNumber(1, 64, 2).describe(
+    "Password hashes computed at once (19 MiB each)",
+  ),
   LATCHKEY_TRUSTED_PROXIES: wholeNumber(0, 10, 0).describe(
     "Proxies in front that append to X-Forwarded-For; 0 believes the socket's address alone",
   ),
   LATCHKEY_SHUTDOWN_SECONDS: wholeNumber(1, 600, 25).describe("Time to finish requests after SIGTERM"),
-  LATCHKEY_LOG_LEVEL: z.enum(["debug", "info", "warn", "error", "silent"]).default("info").describe("Least level logged"),
+  LATCHKEY_LOG_LEVEL: z
+    .enum(["debug", "info", "warn", "error", "silent"])
+    .default("info")
+    .describe("Least level logged"),
 });
 
 export type Config = z.infer<typeof environment>;
@@ -100,10 +121,13 @@ export function parseConfig(
 ): Config {
   const problems: string[] = [];
   for (const name of Object.keys(env)) {
-    if (name.startsWith("LATCHKEY_") && !(name in environment.shape)) problems.push(`${name}: unknown variable`);
+    if (name.startsWith("LATCHKEY_") && !(name in environment.shape))
+      problems.push(`${name}: unknown variable`);
   }
   // An empty variable counts as not set, as in a manifest whose optional Secret is missing.
-  const set = Object.fromEntries(Object.entries(env).filter(([, value]) => value !== undefined && value !== ""));
+  const set = Object.fromEntries(
+    Object.entries(env).filter(([, value]) => value !== undefined && value !== ""),
+  );
   for (const name of required) {
     if (!(name in set)) problems.push(`${name}: missing`);
   }

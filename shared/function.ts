@@ -55,10 +55,16 @@ export interface Reply<Body> {
 }
 
 /** Public routes are handled without a caller; the route table says which they are. */
-type CallOf<Id extends RouteId> =
-  Extract<(typeof routes)[number], { id: Id }>["credential"] extends "none" ? RequestContext : Call;
+type CallOf<Id extends RouteId> = Extract<(typeof routes)[number], { id: Id }>["credential"] extends "none"
+  ? RequestContext
+  : Call;
 
-type Handler<Id extends RouteId, Needs extends keyof Services, S extends RequestSchema, R extends z.ZodType> = (
+type Handler<
+  Id extends RouteId,
+  Needs extends keyof Services,
+  S extends RequestSchema,
+  R extends z.ZodType,
+> = (
   request: ParsedRequest<S>,
   call: CallOf<Id>,
   services: Pick<Services, Needs> & Pick<Gate, "maxValueBytes">,
@@ -88,7 +94,11 @@ export function defineFunction<
   Needs extends keyof Services,
   S extends RequestSchema,
   R extends z.ZodType,
->(id: Id, { needs, request, reply }: Definition<Needs, S, R>, handler: Handler<Id, Needs, S, R>): LatchkeyFunction {
+>(
+  id: Id,
+  { needs, request, reply }: Definition<Needs, S, R>,
+  handler: Handler<Id, Needs, S, R>,
+): LatchkeyFunction {
   const route = routeOf(id);
 
   return {
@@ -113,7 +123,11 @@ export function defineFunction<
   };
 }
 
-async function callOf(c: Context<FunctionEnv>, context: RequestContext, authenticator: Authenticator): Promise<Call> {
+async function callOf(
+  c: Context<FunctionEnv>,
+  context: RequestContext,
+  authenticator: Authenticator,
+): Promise<Call> {
   const caller = await authenticate(c.req.header("authorization"), c.req.header("x-api-key"), authenticator);
   const call: Call = { ...context, caller };
   c.set("call", call);
@@ -145,16 +159,24 @@ function sourceIpOf(c: Context<FunctionEnv>, trustedProxies: number): string | u
   return address !== undefined && ADDRESS.test(address) ? address : socket;
 }
 
-function respond<R extends z.ZodType>(requestId: string, schema: R | undefined, reply: Reply<z.input<R>>): Response {
+function respond<R extends z.ZodType>(
+  requestId: string,
+  schema: R | undefined,
+  reply: Reply<z.input<R>>,
+): Response {
   const headers = {
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
     "X-Request-Id": requestId,
     ...reply.headers,
   };
-  if (schema === undefined || reply.body === undefined) return new Response(null, { status: reply.status, headers });
+  if (schema === undefined || reply.body === undefined)
+    return new Response(null, { status: reply.status, headers });
   const body = JSON.stringify(schema.parse(reply.body));
-  return new Response(body, { status: reply.status, headers: { "Content-Type": "application/json", ...headers } });
+  return new Response(body, {
+    status: reply.status,
+    headers: { "Content-Type": "application/json", ...headers },
+  });
 }
 
 /** The schemas of a function that can hold marked secrets. */

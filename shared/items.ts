@@ -28,7 +28,10 @@ const metadata = z
     (value) => typeof value === "object" && value !== null && !Array.isArray(value),
     "Expected an object",
   )
-  .refine((value) => byteLength(JSON.stringify(value)) <= MAX_METADATA_BYTES, `Larger than ${MAX_METADATA_BYTES} bytes`);
+  .refine(
+    (value) => byteLength(JSON.stringify(value)) <= MAX_METADATA_BYTES,
+    `Larger than ${MAX_METADATA_BYTES} bytes`,
+  );
 
 /** What a caller says about an item's content; `ttl` in seconds, absent: no expiry. */
 export const itemContent = z.strictObject({
@@ -79,7 +82,9 @@ export interface ItemStore {
 export function contentOf(body: z.infer<typeof itemContent>, maxValueBytes: number): ItemContent {
   const value = JSON.stringify(body.value);
   if (byteLength(value) > maxValueBytes) {
-    throw new Problem("payload_too_large", { detail: `The value is larger than ${maxValueBytes} bytes of JSON.` });
+    throw new Problem("payload_too_large", {
+      detail: `The value is larger than ${maxValueBytes} bytes of JSON.`,
+    });
   }
   return { value, metadata: JSON.stringify(body.metadata), ttl: body.ttl ?? null };
 }

@@ -18,7 +18,8 @@ export function parseJson(text: string): unknown {
   } catch {
     throw new JsonError("The body is not valid JSON.");
   }
-  if (!isShallow(value, MAX_DEPTH)) throw new JsonError(`The JSON is nested deeper than ${MAX_DEPTH} levels.`);
+  if (!isShallow(value, MAX_DEPTH))
+    throw new JsonError(`The JSON is nested deeper than ${MAX_DEPTH} levels.`);
   // Only a long run of digits or an exponent can be out of range, so ordinary bodies are parsed once.
   if (/\d{16}|\d[eE]/.test(text)) JSON.parse(text, refuseInexactNumbers as Parameters<typeof JSON.parse>[1]);
   return value;

@@ -20,7 +20,11 @@ export const pageOf = <T extends z.ZodType>(element: T) =>
   z.object({ data: z.array(element), next_cursor: z.string().nullable() });
 
 /** The Link header of a page, none on the last. `query` is what the caller asked, kept for the next page. */
-export function nextLink(path: string, query: Record<string, unknown>, next: string | null): Record<string, string> {
+export function nextLink(
+  path: string,
+  query: Record<string, unknown>,
+  next: string | null,
+): Record<string, string> {
   if (next === null) return {};
   const parameters = new URLSearchParams();
   for (const [name, value] of Object.entries({ ...query, cursor: next })) {

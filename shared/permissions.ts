@@ -19,4 +19,6 @@ export const defaultKeyScopes: readonly KeyScope[] = ["data:read", "data:write"]
 
 /** Roles that hold all of `needed`. */
 export const rolesHolding = (needed: readonly Permission[]): Role[] =>
-  roles.filter((role) => needed.every((one) => (rolePermissions[role] as readonly Permission[]).includes(one)));
+  roles.filter((role) =>
+    needed.every((one) => (rolePermissions[role] as readonly Permission[]).includes(one)),
+  );

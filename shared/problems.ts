@@ -81,7 +81,8 @@ export class Problem extends Error {
 
 /** RFC 6750, 3: a challenge on every 401, with `error` only when a credential was sent. RFC 9110, 10.2.3: Retry-After. */
 function defaultHeaders(code: ProblemCode, status: number): Record<string, string> {
-  if (code === "invalid_token") return { "WWW-Authenticate": 'Bearer realm="latchkey", error="invalid_token"' };
+  if (code === "invalid_token")
+    return { "WWW-Authenticate": 'Bearer realm="latchkey", error="invalid_token"' };
   if (status === 401) return { "WWW-Authenticate": 'Bearer realm="latchkey"' };
   if (status === 503) return { "Retry-After": "1" };
   return {};
@@ -90,7 +91,8 @@ function defaultHeaders(code: ProblemCode, status: number): Record<string, strin
 /** 403 of RFC 6750, 3.1, naming the scope that would have been enough. */
 export const insufficientScope = (scope: string): Problem =>
   new Problem("insufficient_scope", {
-    detail: scope === "" ? "This endpoint is for people, not for API keys." : `This needs the permission ${scope}.`,
+    detail:
+      scope === "" ? "This endpoint is for people, not for API keys." : `This needs the permission ${scope}.`,
     headers: {
       "WWW-Authenticate": `Bearer realm="latchkey", error="insufficient_scope"${scope === "" ? "" : `, scope="${scope}"`}`,
     },

@@ -35,7 +35,11 @@ export async function parseRequest<S extends RequestSchema>(
   maxBodyBytes: number,
 ): Promise<ParsedRequest<S>> {
   const errors: FieldError[] = [];
-  const check = (part: z.ZodObject | undefined, input: unknown, at: (path: PropertyKey[]) => FieldLocation): unknown => {
+  const check = (
+    part: z.ZodObject | undefined,
+    input: unknown,
+    at: (path: PropertyKey[]) => FieldLocation,
+  ): unknown => {
     const parsed = part?.safeParse(input);
     for (const issue of parsed?.error?.issues ?? []) {
       const unknown = issue.code === "unrecognized_keys" ? issue.keys : [];
@@ -49,7 +53,9 @@ export async function parseRequest<S extends RequestSchema>(
     params: check(schema.params, pathParameters(url.pathname, path), (at) => ({ parameter: name(at) })),
     query: check(schema.query, queryParameters(url), (at) => ({ parameter: name(at) })),
     headers: check(schema.headers, headersOf(request, schema.headers), (at) => ({ header: name(at) })),
-    body: check(schema.body, await readBody(request, schema, maxBodyBytes), (at) => ({ pointer: pointer(at) })),
+    body: check(schema.body, await readBody(request, schema, maxBodyBytes), (at) => ({
+      pointer: pointer(at),
+    })),
   };
   if (schema.query === undefined && url.search.length > 1) {
     throw new Problem("malformed_request", { detail: "This endpoint takes no query parameters." });
@@ -87,7 +93,10 @@ function queryParameters(url: URL): Record<string, string> {
   return Object.fromEntries(parameters);
 }
 
-const headersOf = (request: HonoRequest, schema: z.ZodObject | undefined): Record<string, string | undefined> =>
+const headersOf = (
+  request: HonoRequest,
+  schema: z.ZodObject | undefined,
+): Record<string, string | undefined> =>
   Object.fromEntries(Object.keys(schema?.shape ?? {}).map((header) => [header, request.header(header)]));
 
 async function readBody(request: HonoRequest, schema: RequestSchema, maxBytes: number): Promise<unknown> {
@@ -118,7 +127,9 @@ function readerFor(request: HonoRequest, form: boolean): (text: string) => unkno
     if (form && type?.trim() === "application/x-www-form-urlencoded") return readForm;
   }
   const accepted = form ? "application/json or application/x-www-form-urlencoded" : "application/json";
-  throw new Problem("unsupported_media_type", { detail: `Send ${accepted} in UTF-8, without a content encoding.` });
+  throw new Problem("unsupported_media_type", {
+    detail: `Send ${accepted} in UTF-8, without a content encoding.`,
+  });
 }
 
 function readJson(text: string): unknown {
@@ -136,7 +147,8 @@ function readForm(text: string): Record<string, string> {
 
 /** The whole body, never more than `maxBytes` of it in memory. @throws {Problem} payload_too_large */
 async function readBytes(request: HonoRequest, maxBytes: number): Promise<ArrayBuffer | Uint8Array> {
-  const tooLarge = () => new Problem("payload_too_large", { detail: `The body is larger than ${maxBytes} bytes.` });
+  const tooLarge = () =>
+    new Problem("payload_too_large", { detail: `The body is larger than ${maxBytes} bytes.` });
   const declared = request.header("content-length");
   if (declared !== undefined) {
     // The HTTP parser delivers exactly as many bytes as were declared, so this is a bound.

@@ -133,4 +133,3 @@ export function allowedMethods(path: string): string[] {
   if (methods.includes("GET")) methods.push("HEAD");
   return [...methods, "OPTIONS"];
 }
-

@@ -40,7 +40,9 @@ export async function createTokenVerifier(
   now: () => number = Date.now,
 ): Promise<TokenVerifier> {
   const byId = new Map(
-    await Promise.all(keys.map(async (key) => [key.kid, { alg: key.alg, key: await importJWK(key) }] as const)),
+    await Promise.all(
+      keys.map(async (key) => [key.kid, { alg: key.alg, key: await importJWK(key) }] as const),
+    ),
   );
   const remembered = new Map<string, { caller: Caller; expires: number }>();
 

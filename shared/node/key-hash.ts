@@ -6,5 +6,8 @@ import type { KeyHash } from "../call.ts";
 export function createKeyHasher(peppers: readonly (readonly [version: string, key: string])[]) {
   const keys = peppers.map(([pepper, key]) => ({ pepper, key: createSecretKey(key, "base64url") }));
   return (text: string): KeyHash[] =>
-    keys.map(({ pepper, key }) => ({ pepper, hash: createHmac("sha256", key).update(text).digest("base64url") }));
+    keys.map(({ pepper, key }) => ({
+      pepper,
+      hash: createHmac("sha256", key).update(text).digest("base64url"),
+    }));
 }

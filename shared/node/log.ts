@@ -17,7 +17,11 @@ function serializeError(error: unknown): unknown {
 }
 
 /** @param schemas of requests and replies whose marked fields are redacted */
-export function createLog(level: string, schemas: readonly z.ZodObject[], destination?: DestinationStream): Logger {
+export function createLog(
+  level: string,
+  schemas: readonly z.ZodObject[],
+  destination?: DestinationStream,
+): Logger {
   const paths = redactedFields(schemas).flatMap((field) => [field, `*.${field}`, `*.*.${field}`]);
   const options = { level, base: null, redact: paths, serializers: { err: serializeError } };
   return destination === undefined ? pino(options) : pino(options, destination);

@@ -26,7 +26,8 @@ export function createPasswordHasher(concurrency: number, parameters: Options = 
         const matches = await verify(stored ?? (await nobody), password);
         return {
           matches: matches && stored !== undefined,
-          outdated: stored !== undefined && !stored.startsWith("$argon2id$v=19") || !stored?.includes(current),
+          outdated:
+            (stored !== undefined && !stored.startsWith("$argon2id$v=19")) || !stored?.includes(current),
         };
       }),
   };

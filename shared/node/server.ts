@@ -87,7 +87,9 @@ function systemRoutes(metrics: Metrics, isReady: () => boolean): Hono<FunctionEn
   const app = new Hono<FunctionEnv>();
   app.get("/health", (c) => c.json({ status: "ok" }));
   app.get("/health/liveness", (c) => c.json({ status: "ok" }));
-  app.get("/health/readiness", (c) => (isReady() ? c.json({ status: "ok" }) : c.json({ status: "not ready" }, 503)));
+  app.get("/health/readiness", (c) =>
+    isReady() ? c.json({ status: "ok" }) : c.json({ status: "not ready" }, 503),
+  );
   app.get("/metrics", async (c) => {
     return c.body(await metrics.registry.metrics(), 200, { "Content-Type": metrics.registry.contentType });
   });

@@ -19,7 +19,10 @@ interface Parts {
 }
 
 /** The configuration of a process that serves these functions. @throws {ConfigError} */
-export function configFor(functions: readonly LatchkeyFunction[], env: Parameters<typeof parseConfig>[0]): Config {
+export function configFor(
+  functions: readonly LatchkeyFunction[],
+  env: Parameters<typeof parseConfig>[0],
+): Config {
   const signs = functions.some(({ needs }) => needs.includes("issueToken"));
   return parseConfig(env, signs ? ["LATCHKEY_JWT_PRIVATE_KEY"] : []);
 }

@@ -69,7 +69,8 @@ export function createApiKeyStore(execute: Execute, { hashKey, keyEnv }: Options
 
 const recordKeys = (tenant: TenantKeys): string[] => [tenant.apiKeys, tenant.apiKeyIndex];
 
-const tagOf = (caller: Caller): string => (caller.kind === "user" ? tenantTag(caller.tenantId) : caller.tenantTag);
+const tagOf = (caller: Caller): string =>
+  caller.kind === "user" ? tenantTag(caller.tenantId) : caller.tenantTag;
 
 const recordOf = (key: ApiKey, settings: ApiKeySettings, { pepper, hash }: KeyHash) => ({
   name: settings.name,

@@ -10,7 +10,11 @@ const CONNECT_TIMEOUT = 2_000;
 const RECONNECT_DELAY = [50, 1_000] as const;
 
 /** Run a script; arguments and replies are as the script's header says. @throws {Problem} store_unavailable */
-export type RunScript = (name: ScriptName, keys: readonly string[], args: readonly string[]) => Promise<unknown>;
+export type RunScript = (
+  name: ScriptName,
+  keys: readonly string[],
+  args: readonly string[],
+) => Promise<unknown>;
 
 /**
  * Connect to a single Redis; a lost connection is made again for ever. Nothing is sent twice by itself: a command
@@ -34,7 +38,10 @@ export function createRedis(url: string, onError: (error: Error) => void): Redis
 }
 
 /** @param observe is told how long each script took, in seconds. */
-export function createRunScript(redis: Redis, observe: (name: ScriptName, seconds: number) => void): RunScript {
+export function createRunScript(
+  redis: Redis,
+  observe: (name: ScriptName, seconds: number) => void,
+): RunScript {
   return async function run(name, keys, args) {
     const { sha1, text } = loadScript(name);
     const started = performance.now();

@@ -27,7 +27,10 @@ export type Execute = (call: Call, operation: Operation) => Promise<unknown>;
 
 /** @param outboxLimit entries that a tenant's outbox holds at most */
 export function createExecute(run: RunScript, outboxLimit: number): Execute {
-  return async function execute(call, { script, keys, args = [], target, details, alsoNeeds = [], expects = "ok" }) {
+  return async function execute(
+    call,
+    { script, keys, args = [], target, details, alsoNeeds = [], expects = "ok" },
+  ) {
     const { caller, route } = call;
     const needed = route.permission === undefined ? alsoNeeds : [route.permission, ...alsoNeeds];
     const tenant = tenantKeys(caller.kind === "user" ? tenantTag(caller.tenantId) : caller.tenantTag);
@@ -57,7 +60,13 @@ function callerKeys(tenant: TenantKeys, caller: Caller): string[] {
 
 function callerArguments({ caller, route }: Call, needed: readonly Permission[]): string[] {
   if (caller.kind === "user") {
-    return ["user", caller.tenantId, caller.userId, String(caller.epoch), `,${rolesHolding(needed).join(",")},`];
+    return [
+      "user",
+      caller.tenantId,
+      caller.userId,
+      String(caller.epoch),
+      `,${rolesHolding(needed).join(",")},`,
+    ];
   }
   const hashes = caller.hashes.map(({ pepper, hash }) => ` ${pepper}:${hash}`).join("");
   const scope = route.credential === "any" ? (route.permission ?? "") : "";

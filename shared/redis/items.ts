@@ -19,7 +19,11 @@ export function createItemStore(execute: Execute): ItemStore {
     },
 
     async get(call, key) {
-      const reply = await execute(call, { script: "get-item", keys: (tenant) => [tenant.item(key)], target: key });
+      const reply = await execute(call, {
+        script: "get-item",
+        keys: (tenant) => [tenant.item(key)],
+        target: key,
+      });
       const [value = "", metadata = "", ttl = "", ...stamps] = fieldsOf(reply);
       const content = { value, metadata, ttl: ttl === "" ? null : Number(ttl) };
       const [created, updated, expires, version, revision] = stamps;
@@ -48,7 +52,11 @@ export function createItemStore(execute: Execute): ItemStore {
   };
 }
 
-const contentArguments = ({ value, metadata, ttl }: ItemContent): string[] => [value, metadata, ttl?.toString() ?? ""];
+const contentArguments = ({ value, metadata, ttl }: ItemContent): string[] => [
+  value,
+  metadata,
+  ttl?.toString() ?? "",
+];
 
 const detailsOf = ({ ttl }: ItemContent) => (ttl === null ? {} : { ttl });
 
@@ -59,7 +67,11 @@ function precondition(ifMatch: EntityTags | undefined): string {
 }
 
 /** @param stamps created_at, updated_at, expires_at, version, revision, as the scripts answer them */
-function storedItem(key: string, { value, metadata, ttl }: ItemContent, stamps: readonly string[]): StoredItem {
+function storedItem(
+  key: string,
+  { value, metadata, ttl }: ItemContent,
+  stamps: readonly string[],
+): StoredItem {
   const [createdAt, updatedAt, expiresAt, version, revision = ""] = stamps;
   return {
     item: {

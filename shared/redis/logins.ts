@@ -27,9 +27,14 @@ interface Options {
 
 export function createLoginStore({ run, redis, limits, outboxLimit, onFailure }: Options): LoginStore {
   /** Ask or update both counters. @throws {Problem} too_many_attempts when either has reached its limit */
-  async function limit({ username, sourceIp }: Omit<LoginAttempt, "account">, event: "check" | "failed" | "passed") {
+  async function limit(
+    { username, sourceIp }: Omit<LoginAttempt, "account">,
+    event: "check" | "failed" | "passed",
+  ) {
     const window = String(limits.window * 1000);
-    const counters = [run("limit-login", [userFailuresKey(username)], [event, String(limits.perUser), window, "1"])];
+    const counters = [
+      run("limit-login", [userFailuresKey(username)], [event, String(limits.perUser), window, "1"]),
+    ];
     if (sourceIp !== undefined) {
       const key = addressFailuresKey(sourceIp);
       counters.push(run("limit-login", [key], [event, String(limits.perAddress), window, "0"]));

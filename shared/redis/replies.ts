@@ -2,7 +2,8 @@
 import { toTimestamp } from "../formats.ts";
 
 /** A reply that is a flat list of fields. */
-export const fieldsOf = (reply: unknown): string[] => (reply as (string | null)[]).map((field) => field ?? "");
+export const fieldsOf = (reply: unknown): string[] =>
+  (reply as (string | null)[]).map((field) => field ?? "");
 
 export const toTime = (milliseconds: string | undefined): string => toTimestamp(Number(milliseconds));
 export const toTimeOrNull = (milliseconds: string | undefined): string | null =>

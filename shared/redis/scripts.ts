@@ -38,7 +38,9 @@ export function loadScript(name: ScriptName): Script {
   const known = loaded.get(name);
   if (known !== undefined) return known;
   const files = [...libraries[name].map((library) => `lib/${library}`), name];
-  const text = files.map((file) => readFileSync(new URL(`./lua/${file}.lua`, import.meta.url), "utf8")).join("\n");
+  const text = files
+    .map((file) => readFileSync(new URL(`./lua/${file}.lua`, import.meta.url), "utf8"))
+    .join("\n");
   const script = { text, sha1: createHash("sha1").update(text).digest("hex") };
   loaded.set(name, script);
   return script;

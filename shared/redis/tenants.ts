@@ -15,7 +15,9 @@ export interface NewUser {
 
 /** @returns false when the tenant, or another with the same tag, exists already */
 export async function createTenant(run: RunScript, tenantId: string): Promise<boolean> {
-  const [code] = (await run("create-tenant", [tenantKeys(tenantTag(tenantId)).tenant], [tenantId])) as [string];
+  const [code] = (await run("create-tenant", [tenantKeys(tenantTag(tenantId)).tenant], [tenantId])) as [
+    string,
+  ];
   return code === "ok";
 }
 

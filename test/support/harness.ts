@@ -53,7 +53,12 @@ export type Harness = Awaited<ReturnType<typeof createHarness>>;
 /** @param env changes to the configuration */
 export async function createHarness(env: Record<string, string> = {}) {
   const secrets = await makeSecrets("demo");
-  const config: Config = parseConfig({ LATCHKEY_MODE: "local", REDIS_URL: inject("redisUrl"), ...secrets, ...env });
+  const config: Config = parseConfig({
+    LATCHKEY_MODE: "local",
+    REDIS_URL: inject("redisUrl"),
+    ...secrets,
+    ...env,
+  });
   const functions = (await loadFunctions("all")) as LatchkeyFunction[];
   const logLines: string[] = [];
   const log = createLog("debug", functions.flatMap(schemasOf), { write: (line) => void logLines.push(line) });
@@ -67,7 +72,11 @@ export async function createHarness(env: Record<string, string> = {}) {
   const passwordHash = createPasswordHasher(1).hash(PASSWORD);
   const answers: { readonly function: string; readonly text: string }[] = [];
 
-  async function send(method: string, path: string, { as, json, raw, headers = {}, from }: Send = {}): Promise<Answer> {
+  async function send(
+    method: string,
+    path: string,
+    { as, json, raw, headers = {}, from }: Send = {},
+  ): Promise<Answer> {
     const all = new Headers(headers);
     if (as !== undefined) all.set("authorization", `Bearer ${as}`);
     if (json !== undefined && !all.has("content-type")) all.set("content-type", "application/json");
@@ -83,13 +92,26 @@ export async function createHarness(env: Record<string, string> = {}) {
     const env = from === undefined ? {} : { incoming: { socket: { remoteAddress: from } } };
     const response = await app.fetch(request, env);
     const text = await response.text();
-    answers.push({ function: `${method} ${path}`, text: `${JSON.stringify([...response.headers])}\n${text}` });
-    return { status: response.status, headers: response.headers, text, body: text === "" ? undefined : parse(text) };
+    answers.push({
+      function: `${method} ${path}`,
+      text: `${JSON.stringify([...response.headers])}\n${text}`,
+    });
+    return {
+      status: response.status,
+      headers: response.headers,
+      text,
+      body: text === "" ? undefined : parse(text),
+    };
   }
 
   async function tenantWith(id: string): Promise<TestTenant> {
     await createTenant(run, id);
-    return { id, keys: tenantKeys(tenantTag(id)), admin: await user(id, "admin"), user: await user(id, "user") };
+    return {
+      id,
+      keys: tenantKeys(tenantTag(id)),
+      admin: await user(id, "admin"),
+      user: await user(id, "user"),
+    };
   }
 
   async function user(tenantId: string, role: Role): Promise<TestUser> {
@@ -114,7 +136,10 @@ export async function createHarness(env: Record<string, string> = {}) {
     tenant: () => tenantWith(`t-${crypto.randomUUID()}`),
     /** A new API key of the tenant: its id and text. */
     async apiKey(tenant: TestTenant, settings: object = {}): Promise<{ id: string; text: string }> {
-      const { body } = await send("POST", "/api-keys", { as: tenant.admin.token, json: { name: "test", ...settings } });
+      const { body } = await send("POST", "/api-keys", {
+        as: tenant.admin.token,
+        json: { name: "test", ...settings },
+      });
       if (!looksLikeApiKey(body?.key_value ?? "")) throw new Error(`no key: ${JSON.stringify(body)}`);
       return { id: body.key_id, text: body.key_value };
     },

@@ -25,7 +25,13 @@ export async function createDemoUsers(redis: Redis, run: RunScript): Promise<boo
   const passwordHash = await createPasswordHasher(1).hash(DEMO_PASSWORD);
   for (const { tenant, username, role, fullName } of demoUsers) {
     await createTenant(run, tenant);
-    await createUser(redis, tenant, { username, passwordHash, role, fullName, email: `${username}@example.com` });
+    await createUser(redis, tenant, {
+      username,
+      passwordHash,
+      role,
+      fullName,
+      email: `${username}@example.com`,
+    });
   }
   await redis.set(DEMO_KEY, "complete");
   return true;

@@ -7,8 +7,10 @@ export class Failure extends Error {
 export function sentenceFor(error: unknown, port: number): string {
   const { code, path } = error as { code?: string; path?: string };
   if (code === "EADDRINUSE") return `Port ${port} is in use. Set PORT to a free one: PORT=8081 npm start`;
-  if (code === "EACCES" && path === undefined) return `Port ${port} needs more rights. Set PORT to one above 1023.`;
+  if (code === "EACCES" && path === undefined)
+    return `Port ${port} needs more rights. Set PORT to one above 1023.`;
   if (code === "ENOSPC") return `The disk is full: cannot write ${path ?? "the data folder"}.`;
-  if (code === "EACCES" || code === "EROFS" || code === "EPERM") return `Cannot write ${path ?? "the data folder"}.`;
+  if (code === "EACCES" || code === "EROFS" || code === "EPERM")
+    return `Cannot write ${path ?? "the data folder"}.`;
   return error instanceof Error ? error.message : String(error);
 }

@@ -2,4 +2,5 @@
 import { makeSecrets } from "./make-secrets.ts";
 
 const mark = `k${new Date().toISOString().slice(0, 10).replaceAll("-", "")}`;
-for (const [name, value] of Object.entries(await makeSecrets(mark))) process.stdout.write(`${name}='${value}'\n`);
+for (const [name, value] of Object.entries(await makeSecrets(mark)))
+  process.stdout.write(`${name}='${value}'\n`);

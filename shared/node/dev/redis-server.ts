@@ -16,7 +16,9 @@ export function ensureRedisServer(say: (line: string) => void): void {
   const version = execFileSync("redis-server", ["--version"], { encoding: "utf8" });
   const major = Number(/v=(\d+)\./.exec(version)?.[1]);
   if (!(major >= OLDEST_MAJOR)) {
-    throw new Failure(`redis-server on the PATH is too old (${version.trim()}); Latchkey needs ${OLDEST_MAJOR}.0 or newer.`);
+    throw new Failure(
+      `redis-server on the PATH is too old (${version.trim()}); Latchkey needs ${OLDEST_MAJOR}.0 or newer.`,
+    );
   }
 }
 
@@ -42,7 +44,15 @@ function installers(): string[][][] {
   if (!onPath("apt-get")) return [];
   const asRoot = process.getuid?.() === 0 ? [] : ["sudo", "-n"];
   if (asRoot.length > 0 && spawnSync("sudo", ["-n", "true"], { stdio: "ignore" }).status !== 0) return [];
-  const installPackage = [...asRoot, "apt-get", "install", "-y", "-q", "--no-install-recommends", "redis-server"];
+  const installPackage = [
+    ...asRoot,
+    "apt-get",
+    "install",
+    "-y",
+    "-q",
+    "--no-install-recommends",
+    "redis-server",
+  ];
   return [[installPackage], [[...asRoot, "apt-get", "update", "-q"], installPackage]];
 }
 
@@ -68,7 +78,10 @@ interface Options {
  * Start a redis-server whose data, log and socket are in `folder`; every write is on disk before it is answered.
  * @throws {Failure} when it does not come up, or another process uses this folder's Redis already
  */
-export async function startRedis(folder: string, { extraArguments = [], onExit }: Options = {}): Promise<LocalRedis> {
+export async function startRedis(
+  folder: string,
+  { extraArguments = [], onExit }: Options = {},
+): Promise<LocalRedis> {
   mkdirSync(folder, { recursive: true });
   const socket = join(folder, "redis.sock");
   const url = `unix://${relative(process.cwd(), socket)}`;
@@ -84,8 +97,16 @@ export async function startRedis(folder: string, { extraArguments = [], onExit }
   rmSync(socket, { force: true });
 
   const log = join(folder, "redis.log");
-  const settings = { port: "0", unixsocket: "redis.sock", unixsocketperm: "700", appendonly: "yes", appendfsync: "always" };
-  const settingsArguments = Object.entries({ ...settings, save: "", logfile: "redis.log" }).flatMap(([k, v]) => [`--${k}`, v]);
+  const settings = {
+    port: "0",
+    unixsocket: "redis.sock",
+    unixsocketperm: "700",
+    appendonly: "yes",
+    appendfsync: "always",
+  };
+  const settingsArguments = Object.entries({ ...settings, save: "", logfile: "redis.log" }).flatMap(
+    ([k, v]) => [`--${k}`, v],
+  );
   // A process group of its own: Ctrl-C must reach us first, while requests are still being finished.
   const child = spawn("redis-server", [...settingsArguments, ...extraArguments], {
     cwd: folder,
@@ -95,13 +116,15 @@ export async function startRedis(folder: string, { extraArguments = [], onExit }
   const ended = new Promise<void>((resolve) => {
     child.once("exit", () => resolve()).once("error", () => resolve());
   });
-  const redis = await Promise.race([connect(socket, START_TIMEOUT), ended.then(() => undefined)]).catch(() => undefined);
+  const redis = await Promise.race([connect(socket, START_TIMEOUT), ended.then(() => undefined)]).catch(
+    () => undefined,
+  );
   if (redis === undefined) {
     child.kill("SIGKILL");
     throw new Failure(`redis-server did not start: ${lastWords(log)}`);
   }
   const life = { stopping: false };
-  ended.then(() => life.stopping || onExit?.(lastWords(log)));
+  void ended.then(() => life.stopping || onExit?.(lastWords(log)));
   return {
     url,
     adopted: false,
@@ -127,7 +150,12 @@ async function shutdown(redis: Redis): Promise<void> {
 async function connect(socket: string, timeout: number): Promise<Redis> {
   const deadline = Date.now() + timeout;
   for (;;) {
-    const redis = new Redis({ path: socket, lazyConnect: true, retryStrategy: () => null, maxRetriesPerRequest: 0 });
+    const redis = new Redis({
+      path: socket,
+      lazyConnect: true,
+      retryStrategy: () => null,
+      maxRetriesPerRequest: 0,
+    });
     redis.on("error", () => undefined);
     try {
       await redis.connect();

@@ -58,17 +58,24 @@ async function serve(local: LocalRedis | undefined): Promise<void> {
   });
 
   await answered(server.redis.ping());
-  const demo = await createDemoUsers(server.redis, createRunScript(server.redis, () => undefined));
+  const demo = await createDemoUsers(
+    server.redis,
+    createRunScript(server.redis, () => undefined),
+  );
   const origin = `http://127.0.0.1:${server.port}`;
   say(`\nLatchkey answers at ${origin}; Ctrl-C stops it.`);
   if (!demo) return;
-  say(`Demo users: admin and user1 of tenant1, user2 of tenant2; password: ${DEMO_PASSWORD}\nTry it in another shell:\n`);
+  say(
+    `Demo users: admin and user1 of tenant1, user2 of tenant2; password: ${DEMO_PASSWORD}\nTry it in another shell:\n`,
+  );
   say(walkthroughText(origin));
 }
 
 /** @throws {Failure} when the Redis that was asked for does not answer */
 async function answered(reply: Promise<unknown>): Promise<void> {
-  const late = new Promise<never>((_, reject) => setTimeout(reject, REDIS_TIMEOUT, new Error("timed out")).unref());
+  const late = new Promise<never>((_, reject) =>
+    setTimeout(reject, REDIS_TIMEOUT, new Error("timed out")).unref(),
+  );
   await Promise.race([reply, late]).catch((error: Error) => {
     throw new Failure(`The Redis at REDIS_URL does not answer (${error.message}).`);
   });
@@ -89,7 +96,8 @@ async function localSecrets(): Promise<Record<string, string>> {
 
 function fail(error: unknown): never {
   const port = Number(process.env["PORT"] || 8080);
-  const message = error instanceof ConfigError ? `Wrong configuration:\n${error.message}` : sentenceFor(error, port);
+  const message =
+    error instanceof ConfigError ? `Wrong configuration:\n${error.message}` : sentenceFor(error, port);
   process.stderr.write(`${message}\n`);
   process.exit(1);
 }

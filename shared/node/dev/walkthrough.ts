@@ -16,7 +16,10 @@ export const walkthrough = (origin: string): readonly (readonly [title: string, 
     "Create an API key; its text is shown this once",
     `KEY=$(curl -s ${origin}/api-keys -H "Authorization: Bearer $TOKEN" ${JSON_TYPE} -d '{"name": "my program"}' | ${pick("key_value")})`,
   ],
-  ["Use it: store an item", `curl -sw "\\n" ${origin}/data -H "X-API-Key: $KEY" ${JSON_TYPE} -d '{"key": "greeting", "value": {"text": "hello"}, "ttl": 3600}'`],
+  [
+    "Use it: store an item",
+    `curl -sw "\\n" ${origin}/data -H "X-API-Key: $KEY" ${JSON_TYPE} -d '{"key": "greeting", "value": {"text": "hello"}, "ttl": 3600}'`,
+  ],
   ["… and read it", `curl -sw "\\n" ${origin}/data/greeting -H "X-API-Key: $KEY"`],
   ["List the keys", `curl -sw "\\n" ${origin}/api-keys -H "Authorization: Bearer $TOKEN"`],
   [
@@ -25,7 +28,10 @@ export const walkthrough = (origin: string): readonly (readonly [title: string, 
       `curl -sw "\\n" -X DELETE ${origin}/api-keys/$KEY_ID -H "Authorization: Bearer $TOKEN"`,
   ],
   ["It is refused at once", `curl -sw "\\n" ${origin}/data/greeting -H "X-API-Key: $KEY"`],
-  ["See it all in the audit trail", `curl -sw "\\n" "${origin}/audit?limit=10" -H "Authorization: Bearer $TOKEN"`],
+  [
+    "See it all in the audit trail",
+    `curl -sw "\\n" "${origin}/audit?limit=10" -H "Authorization: Bearer $TOKEN"`,
+  ],
 ];
 
 export const walkthroughText = (origin: string): string =>

@@ -1,0 +1,268 @@
+/** Who is let in, on every route, and what those who are not are told. */
+import { SignJWT } from "jose";
+import { afterAll, describe, expect, test } from "vitest";
+import { crc32, newApiKey } from "../shared/api-key.ts";
+import { toBase62 } from "../shared/formats.ts";
+import { type Route, type RouteId, routes } from "../shared/routes.ts";
+import { createHarness, type Send, type TestTenant } from "./support/harness.ts";
+import { bodyOf, comparable, expectProblem, samples } from "./support/samples.ts";
+
+const api = await createHarness();
+afterAll(() => api.close());
+
+const all: readonly Route[] = routes;
+const closed = all.filter((route) => route.credential !== "none");
+const forKeys = all.filter((route) => route.credential === "any");
+const sampleOf = (route: Route, tenant: TestTenant) => samples[route.id as RouteId](api, tenant);
+
+/** Send a route's sample with another credential and tell what it left in the tenant's trail. */
+async function attempt(route: Route, tenant: TestTenant, as: string, spoil: object = {}) {
+  const sample = await sampleOf(route, tenant);
+  const before = (await api.trail(tenant)).length;
+  const answer = await api.send(route.method, sample.path, { as, ...bodyOf(sample), ...spoil });
+  return { answer, entries: (await api.trail(tenant)).slice(before) };
+}
+
+test.each(all)(
+  "$id: its sample succeeds, so that the refusals below are due to what was spoilt",
+  async (route) => {
+    const tenant = await api.tenant();
+    const { status } = await sampleOf(route, tenant);
+    const { answer } = await attempt(route, tenant, tenant.admin.token);
+    expect(answer.status).toBe(status);
+  },
+);
+
+describe.each(closed)("$id: who is not let in", (route) => {
+  test("no credential: 401 with a challenge that names no error", async () => {
+    const tenant = await api.tenant();
+    const sample = await sampleOf(route, tenant);
+    const before = await api.trail(tenant);
+    const answer = await api.send(route.method, sample.path, bodyOf(sample));
+    expectProblem(answer, 401, "unauthenticated");
+    expect(answer.headers.get("www-authenticate")).toBe('Bearer realm="latchkey"');
+    expect(await api.trail(tenant)).toEqual(before);
+  });
+
+  test.each([
+    ["garbage", async () => "garbage"],
+    ["an API key nobody made", async (tenant: TestTenant) => newApiKey("test", tenant.keys.tag).text],
+    [
+      "an API key of another environment",
+      async (tenant: TestTenant) => newApiKey("live", tenant.keys.tag).text,
+    ],
+    ["a token of another key", async (tenant: TestTenant) => foreignToken(tenant)],
+    ["a user of another tenant", async (tenant: TestTenant) => tokenFor(tenant, await api.tenant())],
+  ])("%s: 401 invalid_token", async (_, credentialFor) => {
+    const tenant = await api.tenant();
+    const { answer } = await attempt(route, tenant, await credentialFor(tenant));
+    expectProblem(answer, 401, "invalid_token");
+    expect(answer.headers.get("www-authenticate")).toContain('error="invalid_token"');
+  });
+
+  test("two different credentials: 400; the same one twice is one", async () => {
+    const tenant = await api.tenant();
+    const other = { headers: { "x-api-key": newApiKey("test", tenant.keys.tag).text } };
+    expectProblem(
+      (await attempt(route, tenant, tenant.admin.token, other)).answer,
+      400,
+      "conflicting_credentials",
+    );
+    const { answer } = await attempt(route, tenant, tenant.admin.token, {
+      headers: { "x-api-key": tenant.admin.token },
+    });
+    expect(answer.status).toBe((await sampleOf(route, tenant)).status);
+  });
+
+  test("a credential in the query is no credential", async () => {
+    const tenant = await api.tenant();
+    const sample = await sampleOf(route, tenant);
+    const path = `${sample.path}?access_token=${tenant.admin.token}`;
+    expectProblem(await api.send(route.method, path, bodyOf(sample)), 401, "unauthenticated");
+  });
+
+  test.each([
+    ["a disabled user", "user_disabled", async (t: TestTenant) => setUser(t, "disabled", "1")],
+    ["a user whose tokens were revoked", "token_revoked", async (t: TestTenant) => setUser(t, "epoch", "1")],
+    [
+      "a user of a suspended tenant",
+      "tenant_suspended",
+      (t: TestTenant) => api.redis.hset(t.keys.tenant, "status", "suspended"),
+    ],
+  ])("%s: 401 at once, and denied in the trail", async (_, reason, spoil) => {
+    const tenant = await api.tenant();
+    const sample = await sampleOf(route, tenant);
+    expect((await attempt(route, tenant, tenant.admin.token)).answer.status).toBe(sample.status);
+    const again = await sampleOf(route, tenant);
+    await spoil(tenant);
+    const before = (await api.trail(tenant)).length;
+    const answer = await api.send(route.method, again.path, { as: tenant.admin.token, ...bodyOf(again) });
+    expectProblem(answer, 401, "invalid_token");
+    const entries = (await api.trail(tenant)).slice(before);
+    expect(entries).toMatchObject([{ action: route.audit, outcome: "denied", details: { reason } }]);
+    expect(answer.text).not.toContain(reason);
+  });
+
+  test("bad input of a stranger is answered like good input of a stranger", async () => {
+    const tenant = await api.tenant();
+    const sample = await sampleOf(route, tenant);
+    const good = await api.send(route.method, sample.path, bodyOf(sample));
+    const bad = await api.send(route.method, `${sample.path}?no=such`, badBody(route));
+    expect(comparable(bad)).toEqual(comparable(good));
+  }, 10_000);
+});
+
+describe.each(closed.filter((route) => route.credential === "user"))("$id: only for people", (route) => {
+  test("an API key with every scope: 403, and denied in the trail", async () => {
+    const tenant = await api.tenant();
+    const key = await api.apiKey(tenant, { scopes: ["data:read", "data:write", "audit:read"] });
+    const { answer, entries } = await attempt(route, tenant, key.text);
+    expectProblem(answer, 403, "insufficient_scope");
+    expect(entries).toMatchObject([{ outcome: "denied", actor: { type: "api_key", id: key.id } }]);
+  });
+});
+
+describe.each(forKeys)("$id: for API keys too", (route) => {
+  const scopes = [route.permission];
+
+  test("a key with just its scope, by either header: as good as a user", async () => {
+    const tenant = await api.tenant();
+    const key = await api.apiKey(tenant, { scopes });
+    const { answer, entries } = await attempt(route, tenant, key.text);
+    expect(answer.status).toBe((await sampleOf(route, tenant)).status);
+    expect(entries).toMatchObject([
+      { actor: { type: "api_key", id: key.id }, username: tenant.admin.username },
+    ]);
+    const sample = await sampleOf(route, tenant);
+    const alias = await api.send(route.method, sample.path, {
+      headers: { "x-api-key": key.text },
+      ...bodyOf(sample),
+    });
+    expect(alias.status).toBe(sample.status);
+  });
+
+  test("a key with every other scope: 403 naming the scope, and denied in the trail, also for bad input", async () => {
+    const tenant = await api.tenant();
+    const others = ["data:read", "data:write", "audit:read"].filter((scope) => scope !== route.permission);
+    const key = await api.apiKey(tenant, { scopes: others });
+    const { answer, entries } = await attempt(route, tenant, key.text);
+    expectProblem(answer, 403, "insufficient_scope");
+    expect(answer.headers.get("www-authenticate")).toContain(`scope="${route.permission}"`);
+    expect(entries).toMatchObject([{ outcome: "denied", details: { reason: "insufficient_scope" } }]);
+    const bad = await api.send(route.method, `${(await sampleOf(route, tenant)).path}?no=such`, {
+      as: key.text,
+      ...badBody(route),
+    });
+    expectProblem(bad, 403, "insufficient_scope");
+  });
+
+  test.each([
+    [
+      "deleted",
+      "key_deleted",
+      (t: TestTenant, id: string) => api.send("DELETE", `/api-keys/${id}`, { as: t.admin.token }),
+    ],
+    [
+      "disabled",
+      "key_disabled",
+      (t: TestTenant, id: string) => api.redis.hset(t.keys.apiKeys, `${id}.disabled`, "1"),
+    ],
+    [
+      "expired",
+      "key_expired",
+      (t: TestTenant, id: string) => api.redis.hset(t.keys.apiKeys, `${id}.expires_at`, "1"),
+    ],
+  ])("a %s key: 401 at once, and denied in the trail", async (_, reason, spoil) => {
+    const tenant = await api.tenant();
+    const key = await api.apiKey(tenant, { scopes });
+    expect((await attempt(route, tenant, key.text)).answer.status).toBe(
+      (await sampleOf(route, tenant)).status,
+    );
+    await spoil(tenant, key.id);
+    const { answer, entries } = await attempt(route, tenant, key.text);
+    expectProblem(answer, 401, "invalid_token");
+    expect(entries).toMatchObject([{ outcome: "denied", actor: { id: key.id }, details: { reason } }]);
+  });
+
+  test("a key whose secret was guessed: 401, and nothing that a stranger could fill the trail with", async () => {
+    const tenant = await api.tenant();
+    const key = await api.apiKey(tenant, { scopes });
+    const guess = forge(key.text, tenant.keys.tag);
+    const { answer, entries } = await attempt(route, tenant, guess);
+    expectProblem(answer, 401, "invalid_token");
+    expect(entries).toEqual([]);
+  });
+});
+
+describe.each(all.filter((route) => route.path.includes("{")))("$id: another tenant's", (route) => {
+  test("is byte for byte the missing one, and stays as it is", async () => {
+    const [owner, stranger] = [await api.tenant(), await api.tenant()];
+    const theirs = await sampleOf(route, owner);
+    const missing = theirs.path.replace(/[^/]+$/, (last) =>
+      last.startsWith("key_") ? `key_${"0".repeat(16)}` : "none",
+    );
+    const send = (path: string) =>
+      api.send(route.method, path, { as: stranger.admin.token, ...bodyOf(theirs) });
+    const [foreign, absent] = [await send(theirs.path), await send(missing)];
+    expect(foreign.status).toBe(404);
+    expect(comparable(foreign)).toEqual(comparable(absent));
+    expect([...foreign.headers].filter(([name]) => name !== "x-request-id")).toEqual(
+      [...absent.headers].filter(([name]) => name !== "x-request-id"),
+    );
+    const own = await api.send(route.method, theirs.path, { as: owner.admin.token, ...bodyOf(theirs) });
+    expect(own.status).toBe(theirs.status);
+  });
+});
+
+test("a user without the permission: 403 naming it, and denied in the trail", async () => {
+  const tenant = await api.tenant();
+  const before = (await api.trail(tenant)).length;
+  const answer = await api.send("GET", "/audit", { as: tenant.user.token });
+  expectProblem(answer, 403, "insufficient_scope");
+  expect(answer.headers.get("www-authenticate")).toContain('scope="audit:read"');
+  expect((await api.trail(tenant)).slice(before)).toMatchObject([
+    { action: "list_audit", outcome: "denied" },
+  ]);
+});
+
+test("nobody makes a key that can do more than they can", async () => {
+  const tenant = await api.tenant();
+  const json = { name: "spy", scopes: ["audit:read"] };
+  expectProblem(
+    await api.send("POST", "/api-keys", { as: tenant.user.token, json }),
+    403,
+    "insufficient_scope",
+  );
+  expect(await api.redis.exists(tenant.keys.apiKeys, tenant.keys.apiKeyIndex)).toBe(0);
+});
+
+/** As wrong as this route's input can be. */
+const badBody = ({ method }: Route): Send =>
+  method === "GET" ? {} : { raw: "{", headers: { "content-type": "text/x" } };
+
+const setUser = (tenant: TestTenant, field: string, value: string) =>
+  api.redis.hset(tenant.keys.users, `${tenant.admin.id}.${field}`, value);
+
+const tokenFor = async (tenant: TestTenant, other: TestTenant): Promise<string> =>
+  (await api.issue({ tenantId: tenant.id, userId: other.admin.id, role: "admin", epoch: 0 })).token;
+
+/** A token that is right in everything but the key that signed it. */
+async function foreignToken(tenant: TestTenant): Promise<string> {
+  const { privateKey } = (await crypto.subtle.generateKey("Ed25519", true, ["sign"])) as CryptoKeyPair;
+  return new SignJWT({ tenant_id: tenant.id, role: "admin", epoch: 0 })
+    .setProtectedHeader({ alg: "EdDSA", kid: "demo", typ: "at+jwt" })
+    .setIssuer(api.config.LATCHKEY_JWT_ISSUER)
+    .setAudience(api.config.LATCHKEY_JWT_AUDIENCE)
+    .setSubject(tenant.admin.id)
+    .setIssuedAt()
+    .setExpirationTime("10m")
+    .setJti("forged")
+    .sign(privateKey);
+}
+
+/** A key with the id of a real one and another secret, checksum and all. */
+function forge(text: string, tag: string): string {
+  const start = text.slice(0, "lk_test_".length + 27);
+  const body = start + newApiKey("test", tag).text.slice(start.length, start.length + 27);
+  return `${body}_${toBase62(BigInt(crc32(body)), 6)}`;
+}
