@@ -20,8 +20,7 @@ export const auditActions = [
 ] as const;
 export type AuditAction = (typeof auditActions)[number];
 
-export const auditOutcomes = ["success", "denied", "failure"] as const;
-export type AuditOutcome = (typeof auditOutcomes)[number];
+const auditOutcomes = ["success", "denied", "failure"] as const;
 
 /**
  * Everything that `details` may hold. Never a password, token, key text or item value: whoever adds a field

@@ -48,7 +48,7 @@ interface Definition<Needs extends keyof Services, S extends RequestSchema, R ex
   readonly reply?: R;
 }
 
-export interface Reply<Body> {
+interface Reply<Body> {
   readonly status: 200 | 201 | 204 | 304;
   readonly headers?: Readonly<Record<string, string>>;
   readonly body?: Body;

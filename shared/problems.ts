@@ -1,7 +1,7 @@
 /** Errors as the caller sees them: RFC 9457 problem details, one table of codes. */
 
 /** `code -> [HTTP status, title]`. Codes are stable; clients may branch on them. */
-const problemTable = {
+export const problemTable = {
   malformed_request: [400, "The request is malformed"],
   conflicting_credentials: [400, "Two different credentials were sent"],
   unauthenticated: [401, "A credential is required"],

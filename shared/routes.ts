@@ -18,6 +18,8 @@ export interface Route {
   /** What an audit entry names as its target. */
   readonly target: "user" | "item" | "api_key" | "audit";
   readonly audit: AuditAction;
+  /** The action of an entry about an attempt that was not let in, where it has a name of its own. */
+  readonly auditDenied?: AuditAction;
   readonly summary: string;
 }
 
@@ -29,6 +31,7 @@ export const routes = [
     credential: "none",
     target: "user",
     audit: "login_success",
+    auditDenied: "login_failed",
     summary: "Exchange a username and password for a JWT",
   },
   {

@@ -16,7 +16,8 @@ export const secretFields = (schema: z.ZodObject): string[] =>
     .map(([name]) => name);
 
 function isSecret(schema: z.ZodType): boolean {
-  if (marks.has(schema)) return true;
+  // get(), unlike has(), also sees the mark of the schema that this one was derived from, by describe() for one.
+  if (marks.get(schema)?.secret) return true;
   const inner = (schema as { def?: { innerType?: z.ZodType } }).def?.innerType;
   return inner !== undefined && isSecret(inner);
 }

@@ -86,7 +86,7 @@ export async function createTokenVerifier(
 }
 
 /** Seconds, as the answer's `expires_in`. */
-export interface IssuedToken {
+interface IssuedToken {
   readonly token: string;
   readonly expiresIn: number;
 }

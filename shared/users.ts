@@ -13,7 +13,7 @@ export const userView = z.object({
   tenant_id: tenantId,
   role: z.enum(roles),
 });
-export type UserView = z.infer<typeof userView>;
+type UserView = z.infer<typeof userView>;
 
 export interface UserStore {
   /** The calling user. */

@@ -5,7 +5,7 @@ import { environment } from "../config.ts";
 import { secretFields } from "../secrets.ts";
 
 /** Fields that are never written, wherever in a log line they stand. */
-export const redactedFields = (schemas: readonly z.ZodObject[]): string[] => [
+const redactedFields = (schemas: readonly z.ZodObject[]): string[] => [
   ...new Set([...schemas, environment].flatMap(secretFields)),
 ];
 

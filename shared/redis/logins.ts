@@ -8,7 +8,7 @@ import { type RunScript, read } from "./client.ts";
 import { auditContext } from "./execute.ts";
 import { addressFailuresKey, loginKey, tenantKeys, tenantTag, userFailuresKey } from "./keys.ts";
 
-export interface LoginLimits {
+interface LoginLimits {
   /** Failed logins allowed inside the window, for one username and for one source address. */
   readonly perUser: number;
   readonly perAddress: number;
@@ -48,14 +48,15 @@ export function createLoginStore({ run, redis, limits, outboxLimit, onFailure }:
 
   /** The login's decision and audit entry. @returns the script's code, with role and epoch */
   async function record(request: RequestContext, { account }: Account, matched: boolean, newHash = "") {
+    const { audit, auditDenied = audit } = request.route;
     const { tenant, users, outbox, pending, backlog } = tenantKeys(tenantTag(account.tenantId));
     const reply = await run(
       "record-login",
       [tenant, users, outbox, pending, backlog],
       [
         ...[account.userId, account.epoch, matched ? "1" : "0", newHash, String(outboxLimit)],
-        auditContext(request, "login_success", account.userId),
-        auditContext(request, "login_failed", account.userId),
+        auditContext(request, audit, account.userId),
+        auditContext(request, auditDenied, account.userId),
       ],
     );
     const [code, tenantId, [role, epoch] = []] = reply as [string, string, [string, string]?];

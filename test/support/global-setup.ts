@@ -1,9 +1,7 @@
 /** One real redis-server for all test files; every test makes tenants of its own in it. */
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import type { TestProject } from "vitest/node";
-import { ensureRedisServer, startRedis } from "../../shared/node/dev/redis-server.ts";
+import { ensureRedisServer } from "../../shared/node/dev/redis-server.ts";
+import { ownRedis } from "./own-redis.ts";
 
 declare module "vitest" {
   interface ProvidedContext {
@@ -13,11 +11,7 @@ declare module "vitest" {
 
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   ensureRedisServer((line) => process.stderr.write(`${line}\n`));
-  const folder = mkdtempSync(join(tmpdir(), "latchkey-test-"));
-  const redis = await startRedis(folder, { extraArguments: ["--appendonly", "no"] });
+  const redis = await ownRedis();
   project.provide("redisUrl", redis.url);
-  return async () => {
-    await redis.stop();
-    rmSync(folder, { recursive: true });
-  };
+  return redis.stop;
 }

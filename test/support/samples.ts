@@ -9,7 +9,7 @@ export interface Sample {
   readonly status: number;
 }
 
-export const ITEM = { key: "sample/item", value: { text: "hello" }, metadata: { owner: "tests" }, ttl: 3600 };
+const ITEM = { key: "sample/item", value: { text: "hello" }, metadata: { owner: "tests" }, ttl: 3600 };
 const itemPath = `/data/${encodeURIComponent(ITEM.key)}`;
 
 async function itemExists(api: Harness, { admin }: TestTenant): Promise<void> {

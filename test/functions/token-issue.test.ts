@@ -1,0 +1,160 @@
+import { decodeJwt, decodeProtectedHeader } from "jose";
+import { afterAll, expect, test } from "vitest";
+import { createPasswordHasher } from "../../shared/node/passwords.ts";
+import { createHarness, PASSWORD, type TestTenant } from "../support/harness.ts";
+import { comparable, expectProblem } from "../support/samples.ts";
+
+const api = await createHarness({
+  LATCHKEY_LOGIN_MAX_FAILURES: "3",
+  LATCHKEY_LOGIN_MAX_FAILURES_PER_ADDRESS: "5",
+});
+afterAll(() => api.close());
+
+const login = (username: string, password: string, from?: string) =>
+  api.send("POST", "/token", { json: { username, password }, ...(from === undefined ? {} : { from }) });
+const address = () => `2001:db8::${crypto.randomUUID().slice(0, 4)}:${crypto.randomUUID().slice(0, 4)}`;
+const events = async (tenant: TestTenant) =>
+  (await api.trail(tenant)).map(({ action, outcome, details }) => [action, outcome, details.reason]);
+
+test("a form or JSON, with or without the grant type: a token that works", async () => {
+  const tenant = await api.tenant();
+  const form = (body: Record<string, string>) =>
+    api.send("POST", "/token", {
+      raw: new URLSearchParams(body).toString(),
+      headers: { "content-type": "application/x-www-form-urlencoded" },
+    });
+  const { username } = tenant.admin;
+  const answers = [
+    await login(username, PASSWORD),
+    await form({ username, password: PASSWORD }),
+    await form({ username, password: PASSWORD, grant_type: "password" }),
+  ];
+  for (const { status, headers, body } of answers) {
+    expect([status, headers.get("cache-control")]).toEqual([200, "no-store"]);
+    expect(body).toEqual({ access_token: expect.any(String), token_type: "bearer", expires_in: 1800 });
+    expect((await api.send("GET", "/users/me", { as: body.access_token })).body.username).toBe(username);
+  }
+  const token = answers[0]?.body.access_token;
+  expect(decodeProtectedHeader(token)).toEqual({ alg: "EdDSA", kid: "demo", typ: "at+jwt" });
+  const claims = decodeJwt(token);
+  expect(Object.keys(claims).sort()).toEqual(
+    ["aud", "epoch", "exp", "iat", "iss", "jti", "role", "sub", "tenant_id"].sort(),
+  );
+  expect([claims["tenant_id"], claims.sub, claims["role"]]).toEqual([tenant.id, tenant.admin.id, "admin"]);
+  expect(Number(claims.exp) - Number(claims.iat)).toBe(1800);
+});
+
+test("an unknown user and a wrong password are told the same; only the known tenant hears of it", async () => {
+  const tenant = await api.tenant();
+  const wrong = await login(tenant.user.username, "wrong");
+  const unknown = await login(`nobody@${tenant.id}`, "wrong");
+  expectProblem(wrong, 401, "invalid_grant");
+  expect(comparable(unknown)).toEqual(comparable(wrong));
+  expect(unknown.headers.get("www-authenticate")).toBe('Bearer realm="latchkey"');
+  expect(await events(tenant)).toEqual([["login_failed", "denied", "wrong_password"]]);
+});
+
+test.each([
+  [
+    "a disabled user",
+    "user_disabled",
+    (t: TestTenant) => api.redis.hset(t.keys.users, `${t.user.id}.disabled`, "1"),
+  ],
+  [
+    "a suspended tenant",
+    "tenant_suspended",
+    (t: TestTenant) => api.redis.hset(t.keys.tenant, "status", "suspended"),
+  ],
+])("%s with the right password is told what a wrong password is told", async (_, reason, spoil) => {
+  const tenant = await api.tenant();
+  const wrong = await login(tenant.user.username, "wrong");
+  await spoil(tenant);
+  expect(comparable(await login(tenant.user.username, PASSWORD))).toEqual(comparable(wrong));
+  expect((await events(tenant)).at(-1)).toEqual(["login_failed", "denied", reason]);
+});
+
+test.each(["a user", "nobody"])(
+  "%s who failed too often waits, even with the right password",
+  async (who) => {
+    const tenant = await api.tenant();
+    const username = who === "a user" ? tenant.user.username : crypto.randomUUID();
+    for (let i = 0; i < 3; i += 1) expectProblem(await login(username, "wrong"), 401, "invalid_grant");
+    const blocked = await login(username, PASSWORD);
+    expectProblem(blocked, 429, "too_many_attempts");
+    const wait = Number(blocked.headers.get("retry-after"));
+    expect(wait).toBeGreaterThan(0);
+    expect(wait).toBeLessThanOrEqual(900);
+  },
+);
+
+test("guesses in parallel learn no more than guesses one after the other", async () => {
+  const tenant = await api.tenant();
+  const guesses = Array.from({ length: 9 }, (_, i) => login(tenant.user.username, `guess ${i}`));
+  const statuses = (await Promise.all(guesses)).map(({ status }) => status).sort();
+  expect(statuses).toEqual([401, 401, 401, 429, 429, 429, 429, 429, 429]);
+  expectProblem(await login(tenant.user.username, PASSWORD), 429, "too_many_attempts");
+  expect(await events(tenant)).toHaveLength(3);
+});
+
+test("a success clears the user's failures; logging in often is no failure", async () => {
+  const { user } = await api.tenant();
+  for (let round = 0; round < 3; round += 1) {
+    expect((await login(user.username, "wrong")).status).toBe(401);
+    expect((await login(user.username, "wrong")).status).toBe(401);
+    expect((await login(user.username, PASSWORD)).status).toBe(200);
+  }
+  const many = await Promise.all(Array.from({ length: 8 }, () => login(user.username, PASSWORD)));
+  expect(many.map(({ status }) => status)).toEqual(Array(8).fill(200));
+});
+
+test("an address that failed too often waits, whatever user it tries; others do not", async () => {
+  const [tenant, bad, good] = [await api.tenant(), address(), address()];
+  for (let i = 0; i < 5; i += 1) await login(crypto.randomUUID(), "wrong", bad);
+  expectProblem(await login(tenant.user.username, PASSWORD, bad), 429, "too_many_attempts");
+  expect((await login(tenant.user.username, PASSWORD, good)).status).toBe(200);
+});
+
+test("the limits end with their window", async () => {
+  const short = await createHarness({ LATCHKEY_LOGIN_MAX_FAILURES: "1", LATCHKEY_LOGIN_WINDOW_SECONDS: "1" });
+  const { user } = await short.tenant();
+  const attempt = (password: string) =>
+    short.send("POST", "/token", { json: { username: user.username, password } });
+  expect((await attempt("wrong")).status).toBe(401);
+  await expect
+    .poll(async () => (await attempt(PASSWORD)).status, { timeout: 10_000, interval: 100 })
+    .toBe(200);
+  await short.close();
+});
+
+test("a hash with old parameters is replaced at the next login, also by two at once", async () => {
+  const tenant = await api.tenant();
+  const field = `${tenant.user.id}.password`;
+  const weak = await createPasswordHasher(1, { memoryCost: 1024, timeCost: 1, parallelism: 1 }).hash(
+    PASSWORD,
+  );
+  await api.redis.hset(tenant.keys.users, field, weak);
+  const both = await Promise.all([
+    login(tenant.user.username, PASSWORD),
+    login(tenant.user.username, PASSWORD),
+  ]);
+  expect(both.map(({ status }) => status)).toEqual([200, 200]);
+  expect(await api.redis.hget(tenant.keys.users, field)).toMatch(/^\$argon2id\$v=19\$m=19456,t=2,p=1\$/);
+  expect((await login(tenant.user.username, PASSWORD)).status).toBe(200);
+});
+
+test("a token of before a revocation is refused, one of after it works", async () => {
+  const tenant = await api.tenant();
+  await api.redis.hset(tenant.keys.users, `${tenant.user.id}.epoch`, "1");
+  expect((await api.send("GET", "/users/me", { as: tenant.user.token })).status).toBe(401);
+  const { body } = await login(tenant.user.username, PASSWORD);
+  expect((await api.send("GET", "/users/me", { as: body.access_token })).status).toBe(200);
+});
+
+test.each([
+  ["no password", { username: "a" }],
+  ["an empty username", { username: "", password: "x" }],
+  ["a password that takes long to hash", { username: "a", password: "x".repeat(1025) }],
+  ["another grant", { username: "a", password: "x", grant_type: "refresh_token" }],
+])("%s: 422", async (_, json) => {
+  expectProblem(await api.send("POST", "/token", { json }), 422, "validation_failed");
+});
