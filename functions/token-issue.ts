@@ -27,7 +27,7 @@ export default defineFunction(
   { needs: ["logins", "passwords", "issueToken"], request, reply },
   async ({ body }, call, { logins, passwords, issueToken }) => {
     const attempt = await logins.begin(body.username, call.sourceIp);
-    const { matches, outdated } = await passwords.verify(body.password, attempt.account?.passwordHash);
+    const { matches, outdated } = await passwords.verify(body.password, attempt.passwordHash);
     if (!matches) throw await logins.fail(call, attempt);
     const newHash = outdated ? await passwords.hash(body.password) : undefined;
     const { token, expiresIn } = await issueToken(await logins.succeed(call, attempt, newHash));

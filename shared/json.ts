@@ -1,4 +1,4 @@
-/** JSON as callers send it: parsed so that whatever is accepted comes back exactly as it was. */
+/** JSON as callers send it: what is accepted comes back as the same document, in double precision. */
 
 /** Deep enough for any document people write, shallow enough for every recursive walk over it. */
 const MAX_DEPTH = 64;
@@ -7,8 +7,8 @@ const MAX_DEPTH = 64;
 export class JsonError extends Error {}
 
 /**
- * Parse JSON that survives a round trip. Refused besides bad syntax: nesting beyond 64 levels, and numbers that a
- * double cannot hold (integers beyond 2^53-1, 1e999), which RFC 7493 (I-JSON), 2.2 tells senders to put in strings.
+ * Parse JSON. Refused besides bad syntax: nesting beyond 64 levels, and numbers that would come back as other ones
+ * (integers beyond 2^53-1, 1e999), which RFC 7493 (I-JSON), 2.2 tells senders to put in strings.
  * @throws {JsonError}
  */
 export function parseJson(text: string): unknown {

@@ -20,16 +20,17 @@ export interface UserStore {
   me(call: Call): Promise<UserView>;
 }
 
-/** What a sign-in needs to know; no account for a username nobody has. */
+/**
+ * What a sign-in needs to know. A username that nobody has leads to a user of no tenant without a password: the same
+ * steps are taken for it as for any other, so that time does not tell them apart.
+ */
 export interface LoginAttempt {
   readonly username: string;
   readonly sourceIp: string | undefined;
-  readonly account?: {
-    readonly tenantId: string;
-    readonly userId: string;
-    readonly passwordHash: string;
-    readonly epoch: string;
-  };
+  readonly tenantId: string;
+  readonly userId: string;
+  readonly epoch: string;
+  readonly passwordHash: string | undefined;
 }
 
 /** Whom a JWT is for. */

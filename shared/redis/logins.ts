@@ -1,7 +1,7 @@
 /** Signing in: look-up of login names, limits on failures, and the login's audit entry. */
 import type { Redis } from "ioredis";
 import type { RequestContext } from "../call.ts";
-import { type Role, roles } from "../permissions.ts";
+import { roles } from "../permissions.ts";
 import { Problem } from "../problems.ts";
 import type { LoginAttempt, LoginStore } from "../users.ts";
 import { type RunScript, read } from "./client.ts";
@@ -27,10 +27,7 @@ interface Options {
 
 export function createLoginStore({ run, redis, limits, outboxLimit, onFailure }: Options): LoginStore {
   /** Ask or update both counters. @throws {Problem} too_many_attempts when either has reached its limit */
-  async function limit(
-    { username, sourceIp }: Omit<LoginAttempt, "account">,
-    event: "check" | "failed" | "passed",
-  ) {
+  async function limit(username: string, sourceIp: string | undefined, event: "check" | "failed" | "passed") {
     const window = String(limits.window * 1000);
     const counters = [
       run("limit-login", [userFailuresKey(username)], [event, String(limits.perUser), window, "1"]),
@@ -47,53 +44,54 @@ export function createLoginStore({ run, redis, limits, outboxLimit, onFailure }:
   }
 
   /** The login's decision and audit entry. @returns the script's code, with role and epoch */
-  async function record(request: RequestContext, { account }: Account, matched: boolean, newHash = "") {
+  async function record(
+    request: RequestContext,
+    { tenantId, userId, epoch }: LoginAttempt,
+    matched: boolean,
+    newHash = "",
+  ): Promise<{ code: string; role: string; epoch: number }> {
     const { audit, auditDenied = audit } = request.route;
-    const { tenant, users, outbox, pending, backlog } = tenantKeys(tenantTag(account.tenantId));
+    const { tenant, users, outbox, pending, backlog } = tenantKeys(tenantTag(tenantId));
     const reply = await run(
       "record-login",
       [tenant, users, outbox, pending, backlog],
       [
-        ...[account.userId, account.epoch, matched ? "1" : "0", newHash, String(outboxLimit)],
-        auditContext(request, audit, account.userId),
-        auditContext(request, auditDenied, account.userId),
+        ...[userId, epoch, matched ? "1" : "0", newHash, String(outboxLimit)],
+        auditContext(request, audit, userId),
+        auditContext(request, auditDenied, userId),
       ],
     );
-    const [code, tenantId, [role, epoch] = []] = reply as [string, string, [string, string]?];
-    request.tenantId = tenantId;
+    const [code, knownTenant, [role = "", currentEpoch] = []] = reply as [string, string, [string, string]?];
+    if (knownTenant !== "") request.tenantId = knownTenant;
     if (code === "outbox_full") throw new Problem("audit_unavailable", { cause: code });
-    if (code !== "ok") onFailure(code);
-    return { code, role: roles.find((one) => one === role) as Role, epoch: Number(epoch) };
+    if (code !== "ok") onFailure(code === "tenant_unknown" ? "user_unknown" : code);
+    return { code, role, epoch: Number(currentEpoch) };
   }
 
   return {
     async begin(username, sourceIp) {
-      const attempt = { username, sourceIp };
-      const [login] = await Promise.all([read(redis.get(loginKey(username))), limit(attempt, "check")]);
-      if (login === null) return attempt;
-      const [tenantId = "", userId = ""] = login.split(" ");
+      const [login] = await Promise.all([
+        read(redis.get(loginKey(username))),
+        limit(username, sourceIp, "check"),
+      ]);
+      const [tenantId = "", userId = ""] = login?.split(" ") ?? [];
       const { users } = tenantKeys(tenantTag(tenantId));
-      const [passwordHash, epoch] = await read(redis.hmget(users, `${userId}.password`, `${userId}.epoch`));
-      if (!passwordHash || !epoch) return attempt;
-      return { ...attempt, account: { tenantId, userId, passwordHash, epoch } };
+      const [hash, epoch] = await read(redis.hmget(users, `${userId}.password`, `${userId}.epoch`));
+      return { username, sourceIp, tenantId, userId, epoch: epoch ?? "", passwordHash: hash ?? undefined };
     },
 
     async succeed(request, attempt, newHash) {
-      await limit(attempt, "passed");
-      const { code, role, epoch } = await record(request, attempt as Account, true, newHash);
-      if (code !== "ok") throw new Problem("invalid_grant", { cause: code });
-      const { tenantId, userId } = (attempt as Account).account;
-      return { tenantId, userId, role, epoch };
+      await limit(attempt.username, attempt.sourceIp, "passed");
+      const { code, role, epoch } = await record(request, attempt, true, newHash);
+      const known = roles.find((one) => one === role);
+      if (code !== "ok" || known === undefined) throw new Problem("invalid_grant", { cause: code });
+      return { tenantId: attempt.tenantId, userId: attempt.userId, role: known, epoch };
     },
 
     async fail(request, attempt) {
-      await limit(attempt, "failed");
-      if (attempt.account === undefined) onFailure("user_unknown");
-      else await record(request, attempt as Account, false);
-      return new Problem("invalid_grant");
+      await limit(attempt.username, attempt.sourceIp, "failed");
+      const { code } = await record(request, attempt, false);
+      return new Problem("invalid_grant", { cause: code });
     },
   };
 }
-
-/** An attempt on an account that exists. */
-type Account = LoginAttempt & Required<Pick<LoginAttempt, "account">>;
