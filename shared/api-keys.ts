@@ -25,6 +25,8 @@ export const apiKeySettings = z.strictObject({
   expires_at: z.iso
     .datetime({ offset: true })
     .refine((text) => Date.parse(text) > Date.now(), "Is in the past")
+    // RFC 3339 years have four digits, in UTC too: 9999-12-31T23:00:00-02:00 is in the year 10000.
+    .refine((text) => Date.parse(text) < Date.UTC(10_000, 0), "Is beyond the year 9999")
     .nullable()
     .default(null),
   enabled: z.boolean().default(true),

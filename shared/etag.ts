@@ -4,10 +4,17 @@ import { z } from "zod";
 /** The strong tag of a revision; a revision is never used twice inside a tenant. */
 export const etagOf = (revision: string): string => `"${revision}"`;
 
-/** `*`, or revisions; a weak tag in the list keeps its `W/`. */
-export type EntityTags = "*" | readonly string[];
+/** `*`, or the tags of a list in their order. */
+export type EntityTags = "*" | readonly EntityTag[];
+interface EntityTag {
+  readonly weak: boolean;
+  /** What stands between the quotes. */
+  readonly opaque: string;
+}
 
-const LIST = /^(?:W\/)?"[\x21\x23-\x7e]*"(?:\s*,\s*(?:W\/)?"[\x21\x23-\x7e]*")*$/;
+const TAG = /(W\/)?"([\x21\x23-\x7e]*)"/;
+const LIST = new RegExp(`^${TAG.source}(?:\\s*,\\s*${TAG.source})*$`);
+const MAX_TAGS = 32;
 
 /** `If-Match` or `If-None-Match`: `*` or at most 32 tags. */
 export const entityTags = z
@@ -16,17 +23,22 @@ export const entityTags = z
   .transform((header, context): EntityTags => {
     const text = header.trim();
     if (text === "*") return "*";
-    const tags = LIST.test(text) ? text.split(",").map((tag) => tag.trim()) : [];
-    if (tags.length < 1 || tags.length > 32) {
-      context.addIssue({ code: "custom", message: "Expected * or 1 to 32 entity tags" });
+    const found = LIST.test(text) ? [...text.matchAll(new RegExp(TAG, "g"))] : [];
+    if (found.length < 1 || found.length > MAX_TAGS) {
+      context.addIssue({ code: "custom", message: `Expected * or 1 to ${MAX_TAGS} entity tags` });
     }
-    return tags.map((tag) => tag.replaceAll('"', ""));
+    return found.map(([, weak, opaque = ""]) => ({ weak: weak !== undefined, opaque }));
   });
 
 /** Revisions that satisfy `If-Match`: strong comparison, so weak tags never do (RFC 9110, 13.1.1). */
-export const strongRevisions = (tags: EntityTags): EntityTags =>
-  tags === "*" ? tags : tags.filter((tag) => !tag.startsWith("W/"));
+export const strongRevisions = (tags: EntityTags): "*" | string[] =>
+  tags === "*"
+    ? tags
+    : tags.filter(({ weak, opaque }) => !weak && isRevision(opaque)).map(({ opaque }) => opaque);
+
+/** Revisions are sequence numbers; whatever else a caller quotes is no tag of ours. */
+const isRevision = (opaque: string): boolean => /^[1-9]\d{0,15}$/.test(opaque);
 
 /** Whether `If-None-Match` names the revision: weak comparison (RFC 9110, 13.1.2). */
 export const namesRevision = (tags: EntityTags | undefined, revision: string): boolean =>
-  tags !== undefined && (tags === "*" || tags.some((tag) => tag.replace(/^W\//, "") === revision));
+  tags !== undefined && (tags === "*" || tags.some(({ opaque }) => opaque === revision));

@@ -8,7 +8,7 @@ export class JsonError extends Error {}
 
 /**
  * Parse JSON. Refused besides bad syntax: nesting beyond 64 levels, and numbers that would come back as other ones
- * (integers beyond 2^53-1, 1e999), which RFC 7493 (I-JSON), 2.2 tells senders to put in strings.
+ * (9007199254740993, 1e999, 1e-999), which RFC 7493 (I-JSON), 2.2 tells senders to put in strings.
  * @throws {JsonError}
  */
 export function parseJson(text: string): unknown {
@@ -32,12 +32,21 @@ function isShallow(value: unknown, levels: number): boolean {
 
 /** A reviver with the source text of primitives (ECMAScript 2026, JSON.parse source text access). */
 function refuseInexactNumbers(_key: string, value: unknown, context?: { source?: string }): unknown {
-  if (typeof value === "number") {
-    const written = context?.source ?? "";
-    const unsafeInteger = /^-?\d+$/.test(written) && !Number.isSafeInteger(value);
-    if (!Number.isFinite(value) || unsafeInteger) {
-      throw new JsonError("A number is too large to be kept exactly; send it as a string.");
-    }
+  if (typeof value !== "number") return value;
+  const written = digitsOf(context?.source ?? "");
+  const overflows = !Number.isFinite(value);
+  const underflows = value === 0 && written !== "";
+  const otherInteger =
+    Number.isInteger(value) && !Number.isSafeInteger(value) && digitsOf(String(value)) !== written;
+  if (overflows || underflows || otherInteger) {
+    throw new JsonError("A number cannot be kept as it is written; send it as a string.");
   }
   return value;
 }
+
+/** The significant digits of a number: equal for 1200, 1.2e3 and 12.0E+2. */
+const digitsOf = (number: string): string =>
+  number
+    .replace(/[eE].*/, "")
+    .replaceAll(/[-.]/g, "")
+    .replaceAll(/^0+|0+$/g, "");

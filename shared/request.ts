@@ -101,7 +101,8 @@ const headersOf = (
 
 async function readBody(request: HonoRequest, schema: RequestSchema, maxBytes: number): Promise<unknown> {
   if (schema.body === undefined) {
-    if (hasBody(request)) throw new Problem("malformed_request", { detail: "This endpoint takes no body." });
+    if (await hasBody(request))
+      throw new Problem("malformed_request", { detail: "This endpoint takes no body." });
     return undefined;
   }
   const read = readerFor(request, schema.form ?? false);
@@ -115,8 +116,17 @@ async function readBody(request: HonoRequest, schema: RequestSchema, maxBytes: n
   return read(text);
 }
 
-const hasBody = (request: HonoRequest): boolean =>
-  Number(request.header("content-length") ?? 0) > 0 || request.header("transfer-encoding") !== undefined;
+async function hasBody(request: HonoRequest): Promise<boolean> {
+  const declared = request.header("content-length");
+  if (declared !== undefined) return Number(declared) > 0;
+  // Whether a body of unknown length is one shows with its first byte. Only asked where one is likely: looking costs
+  // every GET the lazily made Request of the Node server.
+  const likely = request.method !== "GET" || request.header("transfer-encoding") !== undefined;
+  for await (const chunk of (likely && (request.raw.body as ReadableStream<Uint8Array> | null)) || []) {
+    if (chunk.byteLength > 0) return true;
+  }
+  return false;
+}
 
 function readerFor(request: HonoRequest, form: boolean): (text: string) => unknown {
   const [type, ...parameters] = (request.header("content-type") ?? "").toLowerCase().split(";");

@@ -1,6 +1,6 @@
 /** The one Redis connection of a process, and how scripts run over it. */
 import { Redis } from "ioredis";
-import { Problem } from "../problems.ts";
+import { storeError } from "./errors.ts";
 import { loadScript, type ScriptName } from "./scripts.ts";
 
 /** Milliseconds that one command may take before the caller is told to try again. */
@@ -58,25 +58,4 @@ export function createRunScript(
       observe(name, (performance.now() - started) / 1000);
     }
   };
-}
-
-/** A plain command, with its errors as callers may see them. @throws {Problem} store_unavailable */
-export const read = <T>(command: Promise<T>): Promise<T> =>
-  command.catch((error) => {
-    throw storeError(error);
-  });
-
-/** Error replies that say that this Redis cannot serve anybody now: another try may meet a better state. */
-const UNAVAILABLE = /^(LOADING|READONLY|MASTERDOWN|MISCONF|NOREPLICAS|OOM|CLUSTERDOWN|TRYAGAIN|BUSY)\b/;
-
-/** A lost connection, a timeout or a Redis that refuses is 503; any other error reply is a mistake of ours. */
-function storeError(error: unknown): unknown {
-  const message = error instanceof Error ? error.message : String(error);
-  const isReply = error instanceof Error && error.name === "ReplyError";
-  // The original error carries the command with all its arguments, which no log may see.
-  if (isReply && !UNAVAILABLE.test(message)) return new Error(`Redis: ${message}`);
-  return new Problem("store_unavailable", {
-    detail: "Whether the operation happened is not known when it was under way.",
-    cause: `Redis: ${message}`,
-  });
 }

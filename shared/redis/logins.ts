@@ -4,7 +4,8 @@ import type { RequestContext } from "../call.ts";
 import { roles } from "../permissions.ts";
 import { Problem } from "../problems.ts";
 import type { LoginAttempt, LoginStore } from "../users.ts";
-import { type RunScript, read } from "./client.ts";
+import type { RunScript } from "./client.ts";
+import { read } from "./errors.ts";
 import { auditContext } from "./execute.ts";
 import { addressFailuresKey, loginKey, tenantKeys, tenantTag, userFailuresKey } from "./keys.ts";
 

@@ -144,3 +144,14 @@ test("after a new pepper old keys still work, and from their next use on without
   const [expected] = createKeyHasher([["next", "A".repeat(43)]])(key.text);
   expect(await api.redis.hget(tenant.keys.apiKeys, `${key.id}.hash`)).toBe(expected?.hash);
 });
+
+test.each(["9999-12-31T23:59:59-23:59", "+010000-01-01T00:00:00Z"])(
+  "an end beyond the year 9999: 422 (%s)",
+  async (expires_at) => {
+    const tenant = await api.tenant();
+    expectProblem(await create(tenant, { name: "a", expires_at }), 422, "validation_failed");
+    expect((await list(tenant)).body.data).toEqual([]);
+    await api.apiKey(tenant, { expires_at: "9999-12-31T23:59:59.999Z" });
+    expect((await list(tenant)).body.data[0].expires_at).toBe("9999-12-31T23:59:59.999Z");
+  },
+);

@@ -32,6 +32,13 @@ test("If-Match: only the revision that the caller has seen is replaced", async (
   const seen = created.headers.get("etag") ?? "";
   expectProblem(await put({ value: 2 }, '"other"'), 412, "precondition_failed");
   expectProblem(await put({ value: 2 }, `W/${seen}`), 412, "precondition_failed");
+  for (const lookalike of [
+    `"x,${seen.slice(1, -1)},y"`,
+    `",${seen.slice(1, -1)},"`,
+    `"W/${seen.slice(1, -1)}"`,
+  ]) {
+    expectProblem(await put({ value: 2 }, lookalike), 412, "precondition_failed");
+  }
   expect((await put({ value: 2 }, `"other", ${seen}`)).status).toBe(200);
   expectProblem(await put({ value: 3 }, seen), 412, "precondition_failed");
   expect((await put({ value: 3 }, "*")).body.version).toBe(3);

@@ -1,6 +1,7 @@
 /** A real redis-server for one machine: found or installed, then run as a child with its data in a folder. */
-import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, readFileSync, rmSync } from "node:fs";
+import { execFileSync, spawn, spawnSync } from "node:child_process";
+import { existsSync, mkdirSync, readFileSync, rmSync, statfsSync } from "node:fs";
+import { connect as connectSocket, createServer } from "node:net";
 import { join, relative } from "node:path";
 import { Redis } from "ioredis";
 import { Failure } from "./failure.ts";
@@ -9,6 +10,8 @@ import { Failure } from "./failure.ts";
 const OLDEST_MAJOR = 7;
 /** Milliseconds to wait for a fresh redis-server, which may have to load its data. */
 const START_TIMEOUT = 30_000;
+/** Bytes below which a disk counts as full: an entry of the largest item by default, and room for the log. */
+const FULL_DISK = 1024 * 1024;
 
 /** Make sure that a redis-server can be started, installing it where that may be done. @throws {Failure} */
 export function ensureRedisServer(say: (line: string) => void): void {
@@ -44,15 +47,8 @@ function installers(): string[][][] {
   if (!onPath("apt-get")) return [];
   const asRoot = process.getuid?.() === 0 ? [] : ["sudo", "-n"];
   if (asRoot.length > 0 && spawnSync("sudo", ["-n", "true"], { stdio: "ignore" }).status !== 0) return [];
-  const installPackage = [
-    ...asRoot,
-    "apt-get",
-    "install",
-    "-y",
-    "-q",
-    "--no-install-recommends",
-    "redis-server",
-  ];
+  const install = "apt-get install -y -q --no-install-recommends redis-server";
+  const installPackage = [...asRoot, ...install.split(" ")];
   return [[installPackage], [[...asRoot, "apt-get", "update", "-q"], installPackage]];
 }
 
@@ -75,7 +71,8 @@ interface Options {
 }
 
 /**
- * Start a redis-server whose data, log and socket are in `folder`; every write is on disk before it is answered.
+ * Start a redis-server whose data, log and socket are in `folder`, or take over one that a killed process left there;
+ * every write is on disk before it is answered.
  * @throws {Failure} when it does not come up, or another process uses this folder's Redis already
  */
 export async function startRedis(
@@ -83,20 +80,51 @@ export async function startRedis(
   { extraArguments = [], onExit }: Options = {},
 ): Promise<LocalRedis> {
   mkdirSync(folder, { recursive: true });
+  const release = await hold(folder);
   const socket = join(folder, "redis.sock");
-  const url = `unix://${relative(process.cwd(), socket)}`;
   const left = await connect(socket, 200).catch(() => undefined);
-  if (left !== undefined) {
-    const inUse = String(await left.client("LIST")).includes("name=latchkey ");
-    if (inUse) {
-      left.disconnect();
-      throw new Failure("Another Latchkey is running in this folder; stop it first.");
-    }
-    return { url, adopted: true, stop: () => shutdown(left) };
-  }
-  rmSync(socket, { force: true });
+  const { redis, pid, ended } =
+    left === undefined
+      ? await spawnRedis(folder, extraArguments).catch((error) => {
+          release();
+          throw error;
+        })
+      : await takeOver(left);
 
-  const log = join(folder, "redis.log");
+  const life = { stopping: false };
+  // The last resort, when this process ends without having waited for it.
+  const endWithUs = () => endProcess(pid);
+  process.once("exit", endWithUs);
+  void ended.then((signal) => {
+    process.off("exit", endWithUs);
+    release();
+    if (!life.stopping) onExit?.(reasonOf(folder, signal));
+  });
+  return {
+    url: `unix://${relative(process.cwd(), socket)}`,
+    adopted: left !== undefined,
+    async stop() {
+      life.stopping = true;
+      await Promise.all([shutdown(redis), ended]);
+    },
+  };
+}
+
+/** A redis-server that runs; `ended` tells the signal that ended it, null when it was none or that is not known. */
+interface Running {
+  readonly redis: Redis;
+  readonly pid: number;
+  readonly ended: Promise<NodeJS.Signals | null>;
+}
+
+async function takeOver(redis: Redis): Promise<Running> {
+  const ended = new Promise<null>((resolve) => redis.once("end", () => resolve(null)));
+  return { redis, pid: Number(/process_id:(\d+)/.exec(await redis.info("server"))?.[1]), ended };
+}
+
+async function spawnRedis(folder: string, extraArguments: readonly string[]): Promise<Running> {
+  const socket = join(folder, "redis.sock");
+  rmSync(socket, { force: true });
   const settings = {
     port: "0",
     unixsocket: "redis.sock",
@@ -113,32 +141,60 @@ export async function startRedis(
     detached: true,
     stdio: "ignore",
   });
-  const ended = new Promise<void>((resolve) => {
-    child.once("exit", () => resolve()).once("error", () => resolve());
+  const ended = new Promise<NodeJS.Signals | null>((resolve) => {
+    child.once("exit", (_, signal) => resolve(signal)).once("error", () => resolve(null));
   });
   const redis = await Promise.race([connect(socket, START_TIMEOUT), ended.then(() => undefined)]).catch(
     () => undefined,
   );
   if (redis === undefined) {
+    const reason = reasonOf(folder, child.signalCode);
     child.kill("SIGKILL");
-    throw new Failure(`redis-server did not start: ${lastWords(log)}`);
+    throw new Failure(`redis-server did not start: ${reason}`);
   }
-  const life = { stopping: false };
-  void ended.then(() => life.stopping || onExit?.(lastWords(log)));
-  return {
-    url,
-    adopted: false,
-    async stop() {
-      life.stopping = true;
-      await Promise.all([shutdown(redis), endOf(child)]);
-    },
-  };
+  return { redis, pid: child.pid as number, ended };
 }
 
-const endOf = (child: ChildProcess): Promise<void> =>
-  child.exitCode !== null || child.signalCode !== null
-    ? Promise.resolve()
-    : new Promise((resolve) => child.once("exit", () => resolve()));
+/** SIGTERM, on which redis-server saves and ends. */
+function endProcess(pid: number): void {
+  try {
+    process.kill(pid, "SIGTERM");
+  } catch {
+    // It has ended already.
+  }
+}
+
+/**
+ * Keep every other process out of a folder until this one ends, however it ends: by a socket on which only the living
+ * answer. @returns what lets others in again  @throws {Failure} when another process is in
+ */
+async function hold(folder: string): Promise<() => void> {
+  const socket = join(folder, "held.sock");
+  for (;;) {
+    const server = createServer((peer) => peer.destroy());
+    const error = await new Promise<NodeJS.ErrnoException | undefined>((resolve) => {
+      server.once("error", resolve).listen(socket, () => resolve(undefined));
+    });
+    if (error === undefined) {
+      server.unref();
+      return () => void server.close();
+    }
+    if (error.code !== "EADDRINUSE") throw Object.assign(error, { path: socket });
+    if (await isAnswered(socket))
+      throw new Failure("Another Latchkey is running in this folder; stop it first.");
+    // A process that was killed left it.
+    rmSync(socket, { force: true });
+  }
+}
+
+const isAnswered = (socket: string): Promise<boolean> =>
+  new Promise((resolve) => {
+    const peer = connectSocket(socket, () => {
+      peer.destroy();
+      resolve(true);
+    });
+    peer.once("error", () => resolve(false));
+  });
 
 async function shutdown(redis: Redis): Promise<void> {
   // Redis closes the connection in place of a reply.
@@ -169,9 +225,23 @@ async function connect(socket: string, timeout: number): Promise<Redis> {
   }
 }
 
-/** The last line of a redis-server's log that is a warning, or the last one at all. */
-function lastWords(log: string): string {
-  const lines = existsSync(log) ? readFileSync(log, "utf8").trim().split("\n").slice(-20) : [];
-  const line = lines.findLast((one) => one.includes(" # ") && !one.includes("bye bye")) ?? lines.at(-1);
-  return line?.replace(/^\d+:\w .*? [*#.-] /, "") ?? "it wrote no log";
+/** Why redis-server ended, as far as can be told. @param signal null when it ended by itself, or that is not known */
+function reasonOf(folder: string, signal: NodeJS.Signals | null): string {
+  if (signal !== null) return `it was ended by ${signal}`;
+  const { bavail, bsize } = statfsSync(folder);
+  if (bavail * bsize < FULL_DISK) return "the disk is full";
+  const log = join(folder, "redis.log");
+  return lastWords(log) ?? `see ${log}`;
+}
+
+/** What Redis 7.0 logs as warnings at every start and end. */
+const USUAL_WORDS =
+  /WARNING|Redis is starting|Redis version=|Configuration loaded|Server initialized|bye bye/;
+
+/** The last warning in the log of this run. */
+function lastWords(log: string): string | undefined {
+  const lines = existsSync(log) ? readFileSync(log, "utf8").trim().split("\n") : [];
+  const run = lines.slice(lines.findLastIndex((line) => line.includes("Redis is starting")) + 1);
+  const line = run.findLast((one) => one.includes(" # ") && !USUAL_WORDS.test(one));
+  return line?.replace(/^\d+:\w .*? # /, "");
 }

@@ -6,7 +6,7 @@ import { schemasOf } from "../../function.ts";
 import { createRunScript } from "../../redis/client.ts";
 import { loadFunctions } from "../functions.ts";
 import { createLog } from "../log.ts";
-import { startServer } from "../server.ts";
+import { type RunningServer, startServer } from "../server.ts";
 import { configFor } from "../services.ts";
 import { onSignal } from "../signals.ts";
 import { createDemoUsers, DEMO_PASSWORD } from "./demo.ts";
@@ -21,12 +21,25 @@ const REDIS_TIMEOUT = 5_000;
 
 const say = (line: string): void => void process.stdout.write(`${line}\n`);
 
+/** Set by the first Ctrl-C; what fails from then on fails because of it. */
+const life = { stopping: false };
+
 async function start(): Promise<void> {
-  const redis = process.env["REDIS_URL"] ? undefined : await startLocalRedis();
+  const local = process.env["REDIS_URL"] ? undefined : startLocalRedis();
+  const running: { server?: RunningServer } = {};
+  // From the very start on: redis-server outlives us unless we end it.
+  onSignal(async () => {
+    life.stopping = true;
+    say("\nStopping …");
+    const finished = (await running.server?.stop()) ?? true;
+    await (await local)?.stop();
+    return finished ? 0 : 1;
+  });
   try {
-    await serve(redis);
+    running.server = await serve(await local);
+    await welcome(running.server);
   } catch (error) {
-    await redis?.stop();
+    await (await local)?.stop();
     throw error;
   }
 }
@@ -40,7 +53,7 @@ async function startLocalRedis(): Promise<LocalRedis> {
   return redis;
 }
 
-async function serve(local: LocalRedis | undefined): Promise<void> {
+async function serve(local: LocalRedis | undefined): Promise<RunningServer> {
   const functions = (await loadFunctions("all")) ?? [];
   const config = configFor(functions, {
     LATCHKEY_MODE: "local",
@@ -49,14 +62,11 @@ async function serve(local: LocalRedis | undefined): Promise<void> {
     ...(local === undefined ? {} : { REDIS_URL: local.url }),
   });
   const log = createLog(config.LATCHKEY_LOG_LEVEL, functions.flatMap(schemasOf));
-  const server = await startServer(functions, config, log);
-  onSignal(async () => {
-    say("\nStopping …");
-    const finished = await server.stop();
-    await local?.stop();
-    return finished ? 0 : 1;
-  });
+  return startServer(functions, config, log);
+}
 
+/** Fill an empty store, then say where to go. */
+async function welcome(server: RunningServer): Promise<void> {
   await answered(server.redis.ping());
   const demo = await createDemoUsers(
     server.redis,
@@ -102,4 +112,4 @@ function fail(error: unknown): never {
   process.exit(1);
 }
 
-start().catch(fail);
+start().catch((error) => life.stopping || fail(error));
