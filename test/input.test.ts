@@ -112,9 +112,8 @@ test.each(["DELETE"])("a body where none belongs: refused (%s)", async (method) 
 test("a chunked body of no bytes is no body", async () => {
   const tenant = await api.tenant();
   const sample = await samples["data-delete"](api, tenant);
-  const headers = { "transfer-encoding": "chunked" };
   const remove = (bytes: number) =>
-    api.send("DELETE", sample.path, { as: tenant.admin.token, raw: endless(bytes), headers });
+    api.send("DELETE", sample.path, { as: tenant.admin.token, raw: endless(bytes) });
   expectProblem(await remove(1), 400, "malformed_request");
   expect((await remove(0)).status).toBe(204);
 });

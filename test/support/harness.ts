@@ -81,7 +81,8 @@ export async function createHarness(env: Record<string, string> = {}) {
     if (as !== undefined) all.set("authorization", `Bearer ${as}`);
     if (json !== undefined && !all.has("content-type")) all.set("content-type", "application/json");
     const body = raw ?? (json === undefined ? undefined : JSON.stringify(json));
-    // A stream has no length to declare; everything else is sent as an HTTP client would.
+    // As an HTTP client would: a stream has no length to declare.
+    if (body instanceof ReadableStream) all.set("transfer-encoding", "chunked");
     if (typeof body === "string") all.set("content-length", String(Buffer.byteLength(body)));
     if (body instanceof Uint8Array) all.set("content-length", String(body.byteLength));
     const request = new Request(`http://latchkey.test${path}`, {
