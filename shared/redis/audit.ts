@@ -28,6 +28,16 @@ export function createAuditStore(execute: Execute): AuditStore {
   };
 }
 
+/** Is told of every entry as soon as it stands in the outbox. */
+export type OnEntry = (entry: AuditEntry) => void;
+
+/** What a script answers about the entry that it appended: its number, and its fields without the context. */
+export type Appended = readonly [seq: string, fields: readonly string[]];
+
+/** The same entry as `decodeEntry` reads from the outbox, put together without asking for it. */
+export const appendedEntry = (tenantId: string, [seq, fields]: Appended, context: string): AuditEntry =>
+  decodeEntry(tenantId, seq, ["context", context, ...fields]);
+
 /** The entry that an outbox record stands for. Pure: the same record is the same entry for ever. */
 export function decodeEntry(tenantId: string, streamId: string, fields: readonly string[]): AuditEntry {
   const record: Record<string, string> = {};

@@ -4,6 +4,7 @@ import type { Call, Caller, RequestContext } from "../call.ts";
 import { newId } from "../formats.ts";
 import { type Permission, rolesHolding } from "../permissions.ts";
 import { insufficientScope, Problem } from "../problems.ts";
+import { type Appended, appendedEntry, type OnEntry } from "./audit.ts";
 import type { RunScript } from "./client.ts";
 import { type TenantKeys, tenantKeys, tenantTag } from "./keys.ts";
 import type { ScriptName } from "./scripts.ts";
@@ -26,7 +27,7 @@ interface Operation {
 export type Execute = (call: Call, operation: Operation) => Promise<unknown>;
 
 /** @param outboxLimit entries that a tenant's outbox holds at most */
-export function createExecute(run: RunScript, outboxLimit: number): Execute {
+export function createExecute(run: RunScript, outboxLimit: number, onEntry?: OnEntry): Execute {
   return async function execute(
     call,
     { script, keys, args = [], target, details, alsoNeeds = [], expects = "ok" },
@@ -34,19 +35,16 @@ export function createExecute(run: RunScript, outboxLimit: number): Execute {
     const { caller, route } = call;
     const needed = route.permission === undefined ? alsoNeeds : [route.permission, ...alsoNeeds];
     const tenant = tenantKeys(caller.kind === "user" ? tenantTag(caller.tenantId) : caller.tenantTag);
+    const context = auditContext(call, route.audit, target ?? null, details);
     call.done = true;
     const reply = await run(
       script,
       [...callerKeys(tenant, caller), ...(keys?.(tenant) ?? [])],
-      [
-        ...callerArguments(call, needed),
-        String(outboxLimit),
-        auditContext(call, route.audit, target ?? null, details),
-        ...args,
-      ],
+      [...callerArguments(call, needed), String(outboxLimit), context, ...args],
     );
-    const [code, tenantId, result] = reply as [code: string, tenantId: string, result: unknown];
+    const [code, tenantId, result, appended] = reply as [string, string, unknown, Appended?];
     if (tenantId !== "") call.tenantId = tenantId;
+    if (appended !== undefined) onEntry?.(appendedEntry(tenantId, appended, context));
     if (code !== expects) throw problemOf(code, needed.join(" "));
     return result;
   };

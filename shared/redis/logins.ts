@@ -4,6 +4,7 @@ import type { RequestContext } from "../call.ts";
 import { roles } from "../permissions.ts";
 import { Problem } from "../problems.ts";
 import type { LoginAttempt, LoginStore } from "../users.ts";
+import { type Appended, appendedEntry, type OnEntry } from "./audit.ts";
 import type { RunScript } from "./client.ts";
 import { read } from "./errors.ts";
 import { auditContext } from "./execute.ts";
@@ -22,11 +23,19 @@ interface Options {
   readonly redis: Pick<Redis, "get" | "hmget">;
   readonly limits: LoginLimits;
   readonly outboxLimit: number;
+  readonly onEntry?: OnEntry | undefined;
   /** Told of every login that is not let in, and why. */
   readonly onFailure: (reason: string) => void;
 }
 
-export function createLoginStore({ run, redis, limits, outboxLimit, onFailure }: Options): LoginStore {
+export function createLoginStore({
+  run,
+  redis,
+  limits,
+  outboxLimit,
+  onEntry,
+  onFailure,
+}: Options): LoginStore {
   /** Ask or update both counters. @throws {Problem} too_many_attempts when either has reached its limit */
   async function limit(username: string, sourceIp: string | undefined, event: "check" | "failed" | "passed") {
     const window = String(limits.window * 1000);
@@ -53,17 +62,26 @@ export function createLoginStore({ run, redis, limits, outboxLimit, onFailure }:
   ): Promise<{ code: string; role: string; epoch: number }> {
     const { audit, auditDenied = audit } = request.route;
     const { tenant, users, outbox, pending, backlog } = tenantKeys(tenantTag(tenantId));
+    const [success, failure] = [
+      auditContext(request, audit, userId),
+      auditContext(request, auditDenied, userId),
+    ];
     const reply = await run(
       "record-login",
       [tenant, users, outbox, pending, backlog],
-      [
-        ...[userId, epoch, matched ? "1" : "0", newHash, String(outboxLimit)],
-        auditContext(request, audit, userId),
-        auditContext(request, auditDenied, userId),
-      ],
+      [...[userId, epoch, matched ? "1" : "0", newHash, String(outboxLimit)], success, failure],
     );
-    const [code, knownTenant, [role = "", currentEpoch] = []] = reply as [string, string, [string, string]?];
+    type Reply = [
+      code: string,
+      tenantId: string,
+      account?: [role: string, epoch: string],
+      appended?: Appended,
+    ];
+    const [code, knownTenant, [role = "", currentEpoch] = [], appended] = reply as Reply;
     if (knownTenant !== "") request.tenantId = knownTenant;
+    if (appended !== undefined) {
+      onEntry?.(appendedEntry(knownTenant, appended, code === "ok" ? success : failure));
+    }
     if (code === "outbox_full") throw new Problem("audit_unavailable", { cause: code });
     if (code !== "ok") onFailure(code === "tenant_unknown" ? "user_unknown" : code);
     return { code, role, epoch: Number(currentEpoch) };

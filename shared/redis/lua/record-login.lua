@@ -6,7 +6,7 @@
 --       6, 7 the caller's part of the audit entry (JSON) for success and for failure
 -- Codes tenant_unknown outbox_full user_unknown wrong_password (or changed meanwhile: that starts a new epoch)
 --       user_disabled tenant_suspended
--- Reply role, epoch
+-- Reply role, epoch; then what append answered
 
 local tenant = read_tenant()
 if not tenant then return { 'tenant_unknown', '' } end
@@ -30,6 +30,6 @@ elseif ARGV[4] ~= '' then
 end
 
 local success = code == 'ok'
-append(tenant, { at = now_ms(), outcome = success and 'success' or 'denied', reason = success and '' or code,
+local appended = append(tenant, { at = now_ms(), outcome = success and 'success' or 'denied', reason = success and '' or code,
   actor = 'user:' .. id, username = username or '', context = success and ARGV[6] or ARGV[7] })
-return { code, tenant.id, { role or '', epoch or '' } }
+return { code, tenant.id, { role or '', epoch or '' }, appended }

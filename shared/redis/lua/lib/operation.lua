@@ -11,7 +11,7 @@
 --       6 entries that the outbox holds at most   7 the caller's part of the audit entry, JSON
 --       then the operation's own, from ARGV[FIRST_ARG]
 --
--- Every operation answers {code, tenant id or '', reply}. Codes besides 'ok' and the operation's own:
+-- Every operation answers {code, tenant id or '', reply, what append answered}. Codes besides 'ok' and the operation's own:
 --   tenant_unknown user_unknown user_disabled token_revoked tenant_suspended
 --   key_unknown key_mismatch key_deleted key_disabled key_expired insufficient_scope outbox_full
 -- Without an entry in the trail remain: outbox_full, where there is no room, and tenant_unknown, key_unknown and
@@ -99,7 +99,7 @@ local function operate(run)
     reason, reply, version = run(caller, now, tenant.seq + 1)
     outcome = reason == 'ok' and 'success' or 'failure'
   end
-  append(tenant, { at = now, outcome = outcome, reason = reason == 'ok' and '' or reason, actor = caller.actor,
-    username = caller.username, context = ARGV[7], version = version })
-  return { reason, tenant.id, reply }
+  local appended = append(tenant, { at = now, outcome = outcome, reason = reason == 'ok' and '' or reason,
+    actor = caller.actor, username = caller.username, context = ARGV[7], version = version })
+  return { reason, tenant.id, reply or false, appended }
 end
