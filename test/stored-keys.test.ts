@@ -3,6 +3,7 @@ import { readFileSync } from "node:fs";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { createDemoUsers } from "../shared/node/dev/demo.ts";
 import { createRunScript } from "../shared/redis/client.ts";
+import { recordExpiries } from "../shared/redis/expiry.ts";
 import { type Route, type RouteId, routes } from "../shared/routes.ts";
 import { createHarness } from "./support/harness.ts";
 import { ownRedis } from "./support/own-redis.ts";
@@ -51,10 +52,8 @@ afterAll(async () => {
 });
 
 beforeAll(async () => {
-  await createDemoUsers(
-    api.redis,
-    createRunScript(api.redis, () => undefined),
-  );
+  const run = createRunScript(api.redis, () => undefined);
+  await createDemoUsers(api.redis, run);
   for (const route of routes as readonly Route[]) {
     const tenant = await api.tenant();
     const sample = await samples[route.id as RouteId](api, tenant);
@@ -64,6 +63,9 @@ beforeAll(async () => {
   const key = await api.apiKey(tenant);
   await api.send("GET", "/data/a", { as: key.text });
   await api.send("POST", "/data", { as: key.text, json: { key: "hostile:{x}:outbox\u00a0", value: 1 } });
+  await api.send("POST", "/data", { as: key.text, json: { key: "expired", value: 1, ttl: 1 } });
+  await api.redis.zadd(tenant.keys.expiries, "XX", 1, tenant.keys.item("expired"));
+  await recordExpiries(api.redis, run, 1_000_000);
   await api.send("POST", "/token", {
     json: { username: tenant.user.username, password: "wrong" },
     from: "192.0.2.1",

@@ -57,6 +57,7 @@ export function decodeEntry(tenantId: string, streamId: string, fields: readonly
       ...details,
       ...(record["reason"] === "" ? {} : { reason: record["reason"] }),
       ...(record["version"] === undefined ? {} : { version: Number(record["version"]) }),
+      ...(record["expires_at"] === undefined ? {} : { expires_at: toTime(record["expires_at"]) }),
     },
   });
 }

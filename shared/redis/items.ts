@@ -3,6 +3,8 @@ import type { EntityTags } from "../etag.ts";
 import { strongRevisions } from "../etag.ts";
 import type { ItemContent, ItemStore, StoredItem } from "../items.ts";
 import type { Execute } from "./execute.ts";
+import { expiryContext } from "./expiry.ts";
+import type { TenantKeys } from "./keys.ts";
 import { fieldsOf, toTime, toTimeOrNull } from "./replies.ts";
 
 export function createItemStore(execute: Execute): ItemStore {
@@ -10,9 +12,8 @@ export function createItemStore(execute: Execute): ItemStore {
     async create(call, key, content) {
       const stamps = await execute(call, {
         script: "create-item",
-        keys: (tenant) => [tenant.item(key)],
-        args: contentArguments(content),
-        target: key,
+        ...changing(key),
+        args: [...contentArguments(content), expiryContext(key)],
         details: detailsOf(content),
       });
       return storedItem(key, content, fieldsOf(stamps));
@@ -33,9 +34,8 @@ export function createItemStore(execute: Execute): ItemStore {
     async update(call, key, content, ifMatch) {
       const stamps = await execute(call, {
         script: "update-item",
-        keys: (tenant) => [tenant.item(key)],
+        ...changing(key),
         args: [...contentArguments(content), precondition(ifMatch)],
-        target: key,
         details: detailsOf(content),
       });
       return storedItem(key, content, fieldsOf(stamps));
@@ -44,13 +44,18 @@ export function createItemStore(execute: Execute): ItemStore {
     async delete(call, key, ifMatch) {
       await execute(call, {
         script: "delete-item",
-        keys: (tenant) => [tenant.item(key)],
+        ...changing(key),
         args: [precondition(ifMatch)],
-        target: key,
       });
     },
   };
 }
+
+/** What operations that change an item name: the item, and the index of expiries that must agree with it. */
+const changing = (key: string) => ({
+  keys: (tenant: TenantKeys) => [tenant.item(key), tenant.expiries],
+  target: key,
+});
 
 const contentArguments = ({ value, metadata, ttl }: ItemContent): string[] => [
   value,

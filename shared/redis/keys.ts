@@ -18,6 +18,7 @@ const shardOf = (tag: string): number => crc32(tag) % SHARDS;
 /** The hash tag in braces makes all keys of a shard share one slot of a Redis Cluster. */
 export const pendingKey = (shard: number): string => `{s${shard}}:pending`;
 export const backlogKey = (shard: number): string => `{s${shard}}:backlog`;
+export const expiriesKey = (shard: number): string => `{s${shard}}:expiries`;
 
 /** Keys of one tenant. The tag has a fixed length and alphabet, so no tenant's prefix is another's. */
 export function tenantKeys(tag: string) {
@@ -32,10 +33,19 @@ export function tenantKeys(tag: string) {
     outbox: `${prefix}:outbox`,
     pending: pendingKey(shard),
     backlog: backlogKey(shard),
+    expiries: expiriesKey(shard),
+    quarantine: `${prefix}:quarantine`,
     item: (key: string) => `${prefix}:item:${key}`,
     deletedApiKey: (keyId: string) => `${prefix}:deleted-api-key:${keyId}`,
   };
 }
+/** The tenant's tag and the item's key in the name of an item, as `tenantKeys().item()` makes it. */
+export function itemOf(name: string): { tag: string; key: string } {
+  const [, tag, key] = /^\{s\d+\}:(\w+):item:(.*)$/s.exec(name) ?? [];
+  if (tag === undefined || key === undefined) throw new Error("not the name of an item");
+  return { tag, key };
+}
+
 export type TenantKeys = ReturnType<typeof tenantKeys>;
 
 const digest = (text: string): string => createHash("sha256").update(text).digest("base64url").slice(0, 22);

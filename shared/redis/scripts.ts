@@ -2,24 +2,28 @@
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 
-const plain = ["outbox"] as const;
+const audited = ["outbox"] as const;
 const operation = ["outbox", "operation"] as const;
 const itemOperation = ["outbox", "operation", "item"] as const;
+const settling = ["settle"] as const;
 
 /** What each script stands on, in order. */
 const libraries = {
   "create-api-key": operation,
-  "create-item": itemOperation,
-  "create-tenant": plain,
+  "create-item": ["outbox", "expiry", "operation", "item"],
+  "create-tenant": audited,
   "delete-api-key": operation,
   "delete-item": itemOperation,
+  "expire-item": ["outbox", "expiry"],
   "get-item": operation,
   "get-user": operation,
   "limit-login": [],
   "list-api-keys": operation,
   "list-audit": operation,
-  "record-login": plain,
+  "quarantine-entry": settling,
+  "record-login": audited,
   "refuse-request": operation,
+  "remove-entries": settling,
   "update-item": itemOperation,
 } as const satisfies Record<string, readonly string[]>;
 

@@ -77,8 +77,7 @@ local function authenticate_api_key(tenant, now)
 end
 
 -- Run an operation for its caller.
---   run(caller, now, seq) -> code ('ok' or why it failed), reply, version of the item for the audit entry
---   seq is the number that the audit entry of this operation gets
+--   run(caller, now, tenant) -> code ('ok' or why it failed), reply, version of the item for the audit entry
 local function operate(run)
   local tenant = read_tenant()
   local is_user = ARGV[1] == 'user'
@@ -96,7 +95,7 @@ local function operate(run)
 
   local outcome, reply, version = 'denied', nil, nil
   if not reason then
-    reason, reply, version = run(caller, now, tenant.seq + 1)
+    reason, reply, version = run(caller, now, tenant)
     outcome = reason == 'ok' and 'success' or 'failure'
   end
   local appended = append(tenant, { at = now, outcome = outcome, reason = reason == 'ok' and '' or reason,

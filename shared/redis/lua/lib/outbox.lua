@@ -27,16 +27,18 @@ end
 -- Append the audit entry of what just happened. The stream id is the tenant's next sequence number; the time never
 -- runs backwards inside a tenant, not even when a failover moves it to a machine with a slower clock.
 --   entry: at (ms), outcome, reason ('' for success), actor ('<type>:<id>'), username, context (JSON of the caller's
---   part), version (of an item, or nil)
+--   part), version and expires_at (of an item, or nil)
 -- Answers {sequence number, {field, value, …}}: what was written, without the context, which the caller has.
 local function append(tenant, entry)
   local seq, at = digits(tenant.seq + 1), digits(math.max(entry.at, tenant.at))
   redis.call('HSET', KEYS[1], 'seq', seq, 'at', at)
   local fields = { 'at', at, 'outcome', entry.outcome, 'reason', entry.reason, 'actor', entry.actor,
     'username', entry.username }
-  if entry.version then
-    fields[#fields + 1] = 'version'
-    fields[#fields + 1] = digits(entry.version)
+  for _, name in ipairs({ 'version', 'expires_at' }) do
+    if entry[name] then
+      fields[#fields + 1] = name
+      fields[#fields + 1] = digits(entry[name])
+    end
   end
   redis.call('XADD', KEYS[3], seq .. '-0', 'context', entry.context, unpack(fields))
   redis.call('ZADD', KEYS[4], 'NX', at, tenant.id)

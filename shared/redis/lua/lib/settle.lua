@@ -1,0 +1,24 @@
+-- Shared by the scripts that take entries out of an outbox. Put in front of the script when it is loaded.
+--
+-- KEYS  1 outbox   2 shard's pending tenants   3 shard's backlog
+-- ARGV  1 tenant id
+
+local function value_of(fields, name)
+  for i = 1, #fields, 2 do
+    if fields[i] == name then return fields[i + 1] end
+  end
+end
+
+-- Remove entries by their stream ids, keep the count of the backlog and the time since when the tenant has been
+-- waiting. Entries that are gone already are passed over. Answers how many were removed.
+local function settle(ids)
+  local removed = redis.call('XDEL', KEYS[1], unpack(ids))
+  redis.call('DECRBY', KEYS[3], removed)
+  local oldest = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1]
+  if oldest then
+    redis.call('ZADD', KEYS[2], value_of(oldest[2], 'at'), ARGV[1])
+  else
+    redis.call('ZREM', KEYS[2], ARGV[1])
+  end
+  return removed
+end

@@ -1,0 +1,94 @@
+/** An item whose time is over leaves exactly one entry, with the true time, and an item that was saved from it none. */
+import { afterAll, expect, test } from "vitest";
+import { createRunScript } from "../shared/redis/client.ts";
+import { recordExpiries } from "../shared/redis/expiry.ts";
+import { createHarness, type TestTenant } from "./support/harness.ts";
+import { ownRedis } from "./support/own-redis.ts";
+
+const store = await ownRedis();
+const api = await createHarness({ REDIS_URL: store.url });
+const run = createRunScript(api.redis, () => undefined);
+afterAll(async () => {
+  await api.close();
+  await store.stop();
+});
+
+const record = (limit = 1_000_000) => recordExpiries(api.redis, run, limit);
+const create = (tenant: TestTenant, key: string, ttl?: number) =>
+  api.send("POST", "/data", { as: tenant.admin.token, json: { key, value: 1, ...(ttl ? { ttl } : {}) } });
+const expirations = async (tenant: TestTenant) =>
+  (await api.trail(tenant)).filter(({ action }) => action === "key_expiration");
+
+/** Let an item's time be over now, as if it had been waited for. */
+async function expire(tenant: TestTenant, key: string, at = Date.now() - 1000): Promise<string> {
+  const name = tenant.keys.item(key);
+  await api.redis.zadd(tenant.keys.expiries, at, name);
+  await api.redis.pexpireat(name, at);
+  return new Date(at).toISOString();
+}
+
+test("an expiry is recorded once, with its true time, however many look for it at once", async () => {
+  const tenant = await api.tenant();
+  await create(tenant, "a:item:b", 60);
+  const at = await expire(tenant, "a:item:b");
+  await Promise.all([record(), record(), record()]);
+  await record();
+  expect(await expirations(tenant)).toMatchObject([
+    {
+      seq: 2,
+      actor: { type: "system", id: "data-expire" },
+      outcome: "success",
+      target: { type: "item", id: "a:item:b" },
+      details: { expires_at: at },
+    },
+  ]);
+});
+
+test("an item that was deleted, extended or freed from its expiry in time leaves none", async () => {
+  const tenant = await api.tenant();
+  const as = tenant.admin.token;
+  for (const key of ["deleted", "extended", "freed", "lives"]) await create(tenant, key, 60);
+  await api.send("DELETE", "/data/deleted", { as });
+  await api.send("PUT", "/data/extended", { as, json: { value: 2, ttl: 120 } });
+  await api.send("PUT", "/data/freed", { as, json: { value: 2 } });
+  const later = Date.now() + 90_000;
+  expect(await recordExpiries(api.redis, run, 1_000_000, later)).toEqual({ recorded: 0, more: false });
+  expect(await expirations(tenant)).toEqual([]);
+  expect(await api.redis.zrange(tenant.keys.expiries, "0", "-1")).toEqual(
+    expect.arrayContaining([tenant.keys.item("extended"), tenant.keys.item("lives")]),
+  );
+  expect(await api.redis.zscore(tenant.keys.expiries, tenant.keys.item("freed"))).toBeNull();
+});
+
+test("an item that is made anew before anybody looked: the old one's expiry comes first, once", async () => {
+  const tenant = await api.tenant();
+  await create(tenant, "a", 60);
+  const at = await expire(tenant, "a");
+  expect((await create(tenant, "a", 60)).status).toBe(201);
+  await record();
+  const trail = await api.trail(tenant);
+  expect(trail.map(({ seq, action }) => [seq, action])).toEqual([
+    [1, "create_key"],
+    [2, "key_expiration"],
+    [3, "create_key"],
+  ]);
+  expect(trail[1]?.details).toEqual({ expires_at: at });
+});
+
+test("a full outbox leaves the expiry for later", async () => {
+  const tenant = await api.tenant();
+  await create(tenant, "a", 60);
+  await expire(tenant, "a");
+  expect((await record(1)).recorded).toBe(0);
+  expect((await record()).recorded).toBe(1);
+  expect(await expirations(tenant)).toHaveLength(1);
+});
+
+test("one call takes a bounded number of a shard's expiries and says that there are more", async () => {
+  const tenant = await api.tenant();
+  const at = Date.now() - 1000;
+  const names = Array.from({ length: 501 }, (_, index) => [String(at), tenant.keys.item(String(index))]);
+  await api.redis.zadd(tenant.keys.expiries, ...names.flat());
+  expect(await record()).toEqual({ recorded: 500, more: true });
+  expect(await record()).toEqual({ recorded: 1, more: false });
+});
