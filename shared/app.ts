@@ -1,5 +1,5 @@
 /** One Hono application over any number of functions: one in a pod, all of them in a local run. */
-import { Hono, type MiddlewareHandler } from "hono";
+import { type Context, Hono, type MiddlewareHandler } from "hono";
 import { randomBase62 } from "./formats.ts";
 import type { FunctionEnv, Gate, LatchkeyFunction, Services } from "./function.ts";
 import { Problem } from "./problems.ts";
@@ -39,13 +39,12 @@ export function createApp(
       throw new Problem("method_not_allowed", { headers: { Allow: allow } });
     });
   }
-  app.notFound(() => {
-    throw new Problem("not_found");
-  });
-  app.onError((error, c) => {
-    const problem = error instanceof Problem ? error : new Problem("internal_error", { cause: error });
-    return problem.toResponse(new URL(c.req.url).pathname, c.get("requestId"));
-  });
+  const answer = (c: Context<FunctionEnv>, problem: Problem) =>
+    problem.toResponse(new URL(c.req.url).pathname, c.get("requestId"));
+  app.notFound((c) => answer(c, new Problem("not_found")));
+  app.onError((error, c) =>
+    answer(c, error instanceof Problem ? error : new Problem("internal_error", { cause: error })),
+  );
   return app;
 }
 

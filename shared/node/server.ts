@@ -1,6 +1,7 @@
 /** A process that serves functions: listening, health, metrics, and a shutdown that loses nothing. */
 import type { Server } from "node:http";
 import type { AddressInfo } from "node:net";
+import { setTimeout as delay } from "node:timers/promises";
 import { serve } from "@hono/node-server";
 import { Hono } from "hono";
 import type { Redis } from "ioredis";
@@ -17,6 +18,8 @@ import { createServices } from "./services.ts";
 /** Milliseconds that a client may take to send its headers, and a whole request: a slow one holds no place for ever. */
 const HEADERS_TIMEOUT = 10_000;
 const REQUEST_TIMEOUT = 30_000;
+/** Milliseconds for which a process that ends, with requests under way, still takes those of who has not noticed yet. */
+const LAME_DUCK = 1_000;
 /** Milliseconds between looks for connections that have become idle during a shutdown. */
 const IDLE_CHECK = 50;
 
@@ -67,12 +70,16 @@ export async function startServer(
     throw error;
   }
 
+  const requests = countRequests(server);
+
   return {
     port: (server.address() as AddressInfo).port,
     redis,
     async stop() {
       state.draining = true;
-      const finished = await close(server, config.LATCHKEY_SHUTDOWN_SECONDS * 1000);
+      const deadline = Date.now() + config.LATCHKEY_SHUTDOWN_SECONDS * 1000;
+      await Promise.race([requests.idle(), delay(Math.min(LAME_DUCK, deadline - Date.now()))]);
+      const finished = await close(server, deadline - Date.now());
       // QUIT waits for the replies under way; without a connection there are none.
       if (redis.status === "ready") await redis.quit().catch(() => undefined);
       redis.disconnect();
@@ -94,6 +101,26 @@ function systemRoutes(metrics: Metrics, isReady: () => boolean): Hono<FunctionEn
     return c.body(await metrics.registry.metrics(), 200, { "Content-Type": metrics.registry.contentType });
   });
   return app;
+}
+
+/** How many requests are being answered, by the server's own account. */
+function countRequests(server: Server) {
+  let open = 0;
+  let onIdle = (): void => undefined;
+  server.on("request", (_request, response) => {
+    open += 1;
+    response.once("close", () => {
+      open -= 1;
+      if (open === 0) onIdle();
+    });
+  });
+  return {
+    idle: () =>
+      new Promise<void>((resolve) => {
+        onIdle = resolve;
+        if (open === 0) resolve();
+      }),
+  };
 }
 
 /** Stop accepting and let requests finish. @returns whether all did within `deadline` milliseconds */

@@ -10,6 +10,8 @@ import { Failure } from "./failure.ts";
 const OLDEST_MAJOR = 7;
 /** Milliseconds to wait for a fresh redis-server, which may have to load its data. */
 const START_TIMEOUT = 30_000;
+/** Tries to take a folder over: one finds what a killed process left, more only meet others who try the same. */
+const HOLD_ATTEMPTS = 5;
 /** Bytes below which a disk counts as full: an entry of the largest item by default, and room for the log. */
 const FULL_DISK = 1024 * 1024;
 
@@ -170,7 +172,7 @@ function endProcess(pid: number): void {
  */
 async function hold(folder: string): Promise<() => void> {
   const socket = join(folder, "held.sock");
-  for (;;) {
+  for (let attempt = 1; ; attempt += 1) {
     const server = createServer((peer) => peer.destroy());
     const error = await new Promise<NodeJS.ErrnoException | undefined>((resolve) => {
       server.once("error", resolve).listen(socket, () => resolve(undefined));
@@ -180,7 +182,7 @@ async function hold(folder: string): Promise<() => void> {
       return () => void server.close();
     }
     if (error.code !== "EADDRINUSE") throw Object.assign(error, { path: socket });
-    if (await isAnswered(socket))
+    if (attempt === HOLD_ATTEMPTS || (await isAnswered(socket)))
       throw new Failure("Another Latchkey is running in this folder; stop it first.");
     // A process that was killed left it.
     rmSync(socket, { force: true });

@@ -21,6 +21,7 @@ export const walkthrough = (origin: string): readonly (readonly [title: string, 
     `curl -sw "\\n" ${origin}/data -H "X-API-Key: $KEY" ${JSON_TYPE} -d '{"key": "greeting", "value": {"text": "hello"}, "ttl": 3600}'`,
   ],
   ["… and read it", `curl -sw "\\n" ${origin}/data/greeting -H "X-API-Key: $KEY"`],
+  ["… and delete it", `curl -sw "\\n" -X DELETE ${origin}/data/greeting -H "X-API-Key: $KEY"`],
   ["List the keys", `curl -sw "\\n" ${origin}/api-keys -H "Authorization: Bearer $TOKEN"`],
   [
     "Delete the key",
