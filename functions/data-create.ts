@@ -8,8 +8,9 @@ import { Problem } from "../shared/problems.ts";
 
 export const request = {
   query: z.strictObject({ key: itemKey.optional() }),
+  holdsValue: true,
   body: itemContent.extend({ key: itemKey.optional() }),
-};
+} as const;
 
 export const reply = item;
 

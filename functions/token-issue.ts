@@ -27,9 +27,9 @@ export default defineFunction(
   { needs: ["logins", "passwords", "issueToken"], request, reply },
   async ({ body }, call, { logins, passwords, issueToken }) => {
     const attempt = await logins.begin(body.username, call.sourceIp);
-    const { matches, outdated } = await passwords.verify(body.password, attempt.passwordHash);
+    const { matches, outdated } = await passwords.verify(body.password, attempt.passwordHash, body.username);
     if (!matches) throw await logins.fail(call, attempt);
-    const newHash = outdated ? await passwords.hash(body.password) : undefined;
+    const newHash = outdated ? await passwords.hash(body.password, body.username) : undefined;
     const { token, expiresIn } = await issueToken(await logins.succeed(call, attempt, newHash));
     return {
       status: 200,

@@ -2,7 +2,7 @@
 import { z } from "zod";
 import type { ApiKey } from "./api-key.ts";
 import type { Call } from "./call.ts";
-import { keyId, timestamp } from "./formats.ts";
+import { anyTimestamp, keyId, timestamp, toTimestamp } from "./formats.ts";
 import type { PageRequest } from "./pages.ts";
 import { defaultKeyScopes, keyScopes } from "./permissions.ts";
 import { secret } from "./secrets.ts";
@@ -22,11 +22,11 @@ export const apiKeySettings = z.strictObject({
     .max(keyScopes.length)
     .refine((scopes) => new Set(scopes).size === scopes.length, "Names a scope twice")
     .default([...defaultKeyScopes]),
-  expires_at: z.iso
-    .datetime({ offset: true })
+  expires_at: anyTimestamp
     .refine((text) => Date.parse(text) > Date.now(), "Is in the past")
     // RFC 3339 years have four digits, in UTC too: 9999-12-31T23:00:00-02:00 is in the year 10000.
     .refine((text) => Date.parse(text) < Date.UTC(10_000, 0), "Is beyond the year 9999")
+    .transform((text) => toTimestamp(Date.parse(text)))
     .nullable()
     .default(null),
   enabled: z.boolean().default(true),

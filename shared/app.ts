@@ -7,25 +7,56 @@ import { allowedMethods } from "./routes.ts";
 
 const REQUEST_ID = /^[\w-]{1,128}$/;
 
+/** In place of a URL whose host no URL can have. */
+const UNKNOWN_URL = new URL("http://unknown.invalid/");
+
+/**
+ * Whether gateways, logs and routes see one and the same path. `/data/../metrics`, `\\metrics` and a Host that is none are
+ * refused: the URL has them normalised already, but the request line tells, where the runtime passes it on.
+ */
+function hasNormalPath(c: Context<FunctionEnv>): boolean {
+  const url = c.get("url");
+  const target = c.env?.incoming?.url;
+  if (url === UNKNOWN_URL || target === undefined) return url !== UNKNOWN_URL;
+  // RFC 9112, 3.2.2: a server must take the absolute form too.
+  const path = target.replace(/^https?:\/\/[^/?#]*/i, "").split("?", 1)[0];
+  return (path || "/") === url.pathname;
+}
+
+/** What GET of a path answers that is neither observed nor part of the API. */
+export type SystemHandlers = Readonly<Record<string, (c: Context) => Response | Promise<Response>>>;
+
 interface Surroundings {
   /** Runs around every request, for logs and metrics. */
   readonly observe?: MiddlewareHandler<FunctionEnv>;
-  /** An application with routes of its own, which are neither observed nor part of the API. */
-  readonly app?: Hono<FunctionEnv>;
+  readonly system?: SystemHandlers;
 }
 
 export function createApp(
   functions: readonly LatchkeyFunction[],
   services: Services,
   gate: Gate,
-  { observe, app = new Hono<FunctionEnv>() }: Surroundings = {},
+  { observe, system = {} }: Surroundings = {},
 ): Hono<FunctionEnv> {
+  const app = new Hono<FunctionEnv>();
   app.use(async (c, next) => {
     const sent = c.req.header("x-request-id");
     c.set("requestId", sent !== undefined && REQUEST_ID.test(sent) ? sent : randomBase62(22));
+    c.set("url", URL.parse(c.req.url) ?? UNKNOWN_URL);
     await next();
   });
+  app.get("*", async (c, next) => {
+    const { pathname } = c.get("url");
+    const handler = Object.hasOwn(system, pathname) ? system[pathname] : undefined;
+    return handler !== undefined && hasNormalPath(c) ? handler(c) : next();
+  });
   if (observe !== undefined) app.use(observe);
+  app.use(async (c, next) => {
+    if (!hasNormalPath(c)) {
+      throw new Problem("malformed_request", { detail: "The Host or the path is not in its normal form." });
+    }
+    await next();
+  });
 
   for (const one of functions) {
     app.on(one.route.method, honoPath(one.route.path), (c) => one.handle(c, services, gate));
@@ -40,7 +71,7 @@ export function createApp(
     });
   }
   const answer = (c: Context<FunctionEnv>, problem: Problem) =>
-    problem.toResponse(new URL(c.req.url).pathname, c.get("requestId"));
+    problem.toResponse(c.get("url")?.pathname ?? "/", c.get("requestId"));
   app.notFound((c) => answer(c, new Problem("not_found")));
   app.onError((error, c) =>
     answer(c, error instanceof Problem ? error : new Problem("internal_error", { cause: error })),

@@ -1,7 +1,7 @@
 /** The audit trail: what an entry looks like, and what it may never contain. */
 import { z } from "zod";
 import type { Call } from "./call.ts";
-import { timestamp } from "./formats.ts";
+import { anyTimestamp, timestamp } from "./formats.ts";
 import type { PageRequest } from "./pages.ts";
 
 /** Closed list. Items are "keys" in action names, as dashboards and queries have known them from the start. */
@@ -67,9 +67,9 @@ export const auditFilter = z.strictObject({
   key: z.string().min(1).max(512).optional(),
   outcome: z.enum(auditOutcomes).optional(),
   /** RFC 3339; inclusive. */
-  from: z.iso.datetime({ offset: true }).optional(),
+  from: anyTimestamp.optional(),
   /** RFC 3339; exclusive. */
-  to: z.iso.datetime({ offset: true }).optional(),
+  to: anyTimestamp.optional(),
 });
 export type AuditFilter = z.infer<typeof auditFilter>;
 

@@ -24,13 +24,15 @@ const json = z.string().transform((text, context): unknown => {
 });
 
 const keyHeader = { kid: z.string().min(1).max(64), alg: z.enum(TOKEN_ALGORITHMS) };
-const ed25519 = z.object({ ...keyHeader, kty: z.literal("OKP"), crv: z.literal("Ed25519"), x: z.string() });
+/** 32 bytes in base64url: a coordinate or the private part of either kind of key (RFC 7518, 6.2; RFC 8037, 2). */
+const keyBytes = z.string().regex(/^[\w-]{43}$/, "is not 32 bytes in base64url");
+const ed25519 = z.object({ ...keyHeader, kty: z.literal("OKP"), crv: z.literal("Ed25519"), x: keyBytes });
 const p256 = z.object({
   ...keyHeader,
   kty: z.literal("EC"),
   crv: z.literal("P-256"),
-  x: z.string(),
-  y: z.string(),
+  x: keyBytes,
+  y: keyBytes,
 });
 const hasOwnAlgorithm = ({ kty, alg }: { kty: string; alg: string }) => (kty === "OKP") === (alg === "EdDSA");
 
@@ -39,7 +41,7 @@ const publicKey = z
   .refine(hasOwnAlgorithm, "alg does not fit the key");
 const privateKey = z
   .union(
-    [ed25519.extend({ d: z.string() }), p256.extend({ d: z.string() })],
+    [ed25519.extend({ d: keyBytes }), p256.extend({ d: keyBytes })],
     "Expected an Ed25519 or P-256 private key with kid and alg",
   )
   .refine(hasOwnAlgorithm, "alg does not fit the key");

@@ -36,6 +36,10 @@ export const strongRevisions = (tags: EntityTags): "*" | string[] =>
     ? tags
     : tags.filter(({ weak, opaque }) => !weak && isRevision(opaque)).map(({ opaque }) => opaque);
 
+/** Revisions that `If-None-Match` names: weak comparison, so weak tags do as well (RFC 9110, 13.1.2). */
+export const weakRevisions = (tags: EntityTags): "*" | string[] =>
+  tags === "*" ? tags : tags.filter(({ opaque }) => isRevision(opaque)).map(({ opaque }) => opaque);
+
 /** Revisions are sequence numbers; whatever else a caller quotes is no tag of ours. */
 const isRevision = (opaque: string): boolean => /^[1-9]\d{0,15}$/.test(opaque);
 

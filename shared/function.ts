@@ -4,6 +4,7 @@
  */
 import type { Context } from "hono";
 import type { z } from "zod";
+import { sourceAddress } from "./address.ts";
 import type { ApiKeyStore } from "./api-keys.ts";
 import type { AuditStore } from "./audit.ts";
 import { type Authenticator, authenticate } from "./authenticate.ts";
@@ -80,12 +81,12 @@ export interface LatchkeyFunction {
 
 /** What the request log and the metrics read after an answer. */
 export interface FunctionEnv {
-  Variables: { requestId: string; call: RequestContext };
+  Variables: { requestId: string; url: URL; call: RequestContext };
   /** As @hono/node-server passes it; absent in other runtimes. */
-  Bindings: { incoming?: { socket?: { remoteAddress?: string } } };
+  Bindings: { incoming?: { url?: string; socket?: { remoteAddress?: string } } };
 }
 
-/** Room for the fields around an item's value. */
+/** What a body may have in bytes, besides an item's value. */
 const ENVELOPE_BYTES = 32 * 1024;
 
 /** Define an endpoint. Method, path, credential and permission come from the route table. */
@@ -111,7 +112,8 @@ export function defineFunction<
       c.set("call", context);
       const call = route.credential === "none" ? undefined : await callOf(c, context, gate.authenticator);
       try {
-        const parsed = await parseRequest(c.req, route.path, request, gate.maxValueBytes + ENVELOPE_BYTES);
+        const maxBodyBytes = ENVELOPE_BYTES + (request.holdsValue ? gate.maxValueBytes : 0);
+        const parsed = await parseRequest(c.req, c.get("url"), route.path, request, maxBodyBytes);
         const answer = await handler(parsed, (call ?? context) as CallOf<Id>, { ...services, ...gate });
         return respond(context.requestId, reply, answer);
       } catch (error) {
@@ -136,7 +138,11 @@ async function callOf(
 
 function contextOf(c: Context<FunctionEnv>, route: Route, trustedProxies: number): RequestContext {
   const traceparent = c.req.header("traceparent");
-  const sourceIp = sourceIpOf(c, trustedProxies);
+  const sourceIp = sourceAddress(
+    c.env?.incoming?.socket?.remoteAddress,
+    c.req.header("x-forwarded-for"),
+    trustedProxies,
+  );
   return {
     route,
     requestId: c.get("requestId"),
@@ -147,17 +153,6 @@ function contextOf(c: Context<FunctionEnv>, route: Route, trustedProxies: number
 
 /** W3C Trace Context, 3.2: version 00. */
 const TRACEPARENT = /^00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}$/;
-const ADDRESS = /^[0-9a-fA-F.:]{2,45}$/;
-
-/** The address that the outermost trusted proxy saw; what lies left of it in X-Forwarded-For anybody can invent. */
-function sourceIpOf(c: Context<FunctionEnv>, trustedProxies: number): string | undefined {
-  // An IPv4 peer of a dual-stack socket: ::ffff:127.0.0.1.
-  const socket = c.env?.incoming?.socket?.remoteAddress?.replace(/^::ffff:(?=\d+\.)/, "");
-  if (trustedProxies === 0) return socket;
-  const forwarded = (c.req.header("x-forwarded-for") ?? "").split(",").map((address) => address.trim());
-  const address = forwarded.at(-trustedProxies);
-  return address !== undefined && ADDRESS.test(address) ? address : socket;
-}
 
 function respond<R extends z.ZodType>(
   requestId: string,

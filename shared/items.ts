@@ -1,7 +1,7 @@
 /** Key-value items: their schemas, and what a store of them can do. */
 import { z } from "zod";
 import type { Call } from "./call.ts";
-import type { EntityTags } from "./etag.ts";
+import { type EntityTags, entityTags } from "./etag.ts";
 import { byteLength, timestamp } from "./formats.ts";
 import { Problem } from "./problems.ts";
 
@@ -66,6 +66,23 @@ export interface StoredItem {
   readonly revision: string;
 }
 
+/** What an item must be, or not be, for a change to happen (RFC 9110, 13.1). */
+export interface Preconditions {
+  readonly ifMatch?: EntityTags | undefined;
+  readonly ifNoneMatch?: EntityTags | undefined;
+}
+
+/** Headers of a request that changes an item. */
+export const preconditionHeaders = z.object({
+  "if-match": entityTags.optional(),
+  "if-none-match": entityTags.optional(),
+});
+
+export const preconditionsOf = (headers: z.infer<typeof preconditionHeaders>): Preconditions => ({
+  ifMatch: headers["if-match"],
+  ifNoneMatch: headers["if-none-match"],
+});
+
 /** Every method is one atomic step that authenticates, authorizes, acts and writes the audit entry. */
 export interface ItemStore {
   /** @throws {Problem} already_exists */
@@ -73,9 +90,9 @@ export interface ItemStore {
   /** @throws {Problem} not_found */
   get(call: Call, key: string): Promise<StoredItem>;
   /** @throws {Problem} not_found, precondition_failed */
-  update(call: Call, key: string, content: ItemContent, ifMatch?: EntityTags): Promise<StoredItem>;
+  update(call: Call, key: string, content: ItemContent, preconditions: Preconditions): Promise<StoredItem>;
   /** @throws {Problem} not_found, precondition_failed */
-  delete(call: Call, key: string, ifMatch?: EntityTags): Promise<void>;
+  delete(call: Call, key: string, preconditions: Preconditions): Promise<void>;
 }
 
 /** @throws {Problem} payload_too_large when the value's JSON text is longer than `maxValueBytes`. */

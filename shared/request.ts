@@ -13,6 +13,8 @@ export interface RequestSchema {
   readonly body?: z.ZodObject;
   /** The body may also be an HTML form (RFC 6749 token requests are). */
   readonly form?: true;
+  /** The body holds an item's value, and may be larger by that. */
+  readonly holdsValue?: true;
 }
 
 type Part<S> = S extends z.ZodType ? z.infer<S> : undefined;
@@ -30,6 +32,7 @@ const MAX_NAME = 64;
 /** @throws {Problem} malformed_request, payload_too_large, unsupported_media_type, validation_failed */
 export async function parseRequest<S extends RequestSchema>(
   request: HonoRequest,
+  url: URL,
   path: string,
   schema: S,
   maxBodyBytes: number,
@@ -48,10 +51,9 @@ export async function parseRequest<S extends RequestSchema>(
     }
     return parsed?.data;
   };
-  const url = new URL(request.url);
   const parsed = {
     params: check(schema.params, pathParameters(url.pathname, path), (at) => ({ parameter: name(at) })),
-    query: check(schema.query, queryParameters(url), (at) => ({ parameter: name(at) })),
+    query: check(schema.query, fieldsOf(url.searchParams), (at) => ({ parameter: name(at) })),
     headers: check(schema.headers, headersOf(request, schema.headers), (at) => ({ header: name(at) })),
     body: check(schema.body, await readBody(request, schema, maxBodyBytes), (at) => ({
       pointer: pointer(at),
@@ -85,12 +87,12 @@ function pathParameters(pathname: string, template: string): Record<string, stri
   return parameters;
 }
 
-function queryParameters(url: URL): Record<string, string> {
-  const parameters = [...url.searchParams];
-  if (new Set(parameters.map(([key]) => key)).size !== parameters.length) {
-    throw new Problem("malformed_request", { detail: "A query parameter is given twice." });
+function fieldsOf(parameters: URLSearchParams): Record<string, string> {
+  const fields = [...parameters];
+  if (new Set(fields.map(([name]) => name)).size !== fields.length) {
+    throw new Problem("malformed_request", { detail: "A parameter is given twice." });
   }
-  return Object.fromEntries(parameters);
+  return Object.fromEntries(fields);
 }
 
 const headersOf = (
@@ -105,7 +107,7 @@ async function readBody(request: HonoRequest, schema: RequestSchema, maxBytes: n
       throw new Problem("malformed_request", { detail: "This endpoint takes no body." });
     return undefined;
   }
-  const read = readerFor(request, schema.form ?? false);
+  const read = readerFor(request, schema.form ? Object.keys(schema.body.shape) : undefined);
   const bytes = await readBytes(request, maxBytes);
   let text: string;
   try {
@@ -122,21 +124,23 @@ async function hasBody(request: HonoRequest): Promise<boolean> {
   // Whether a body of unknown length is one shows with its first byte. Only asked where one is likely: looking costs
   // every GET the lazily made Request of the Node server.
   const likely = request.method !== "GET" || request.header("transfer-encoding") !== undefined;
-  for await (const chunk of (likely && (request.raw.body as ReadableStream<Uint8Array> | null)) || []) {
+  for await (const chunk of chunksOf(likely ? request.raw.body : null)) {
     if (chunk.byteLength > 0) return true;
   }
   return false;
 }
 
-function readerFor(request: HonoRequest, form: boolean): (text: string) => unknown {
+/** @param fields names of a form's fields, when the body may be one */
+function readerFor(request: HonoRequest, fields: readonly string[] | undefined): (text: string) => unknown {
   const [type, ...parameters] = (request.header("content-type") ?? "").toLowerCase().split(";");
   const charset = parameters.map((one) => one.trim()).find((one) => one.startsWith("charset="));
   const readable = charset === undefined || /^charset="?utf-8"?$/.test(charset);
   if (readable && request.header("content-encoding") === undefined) {
     if (type?.trim() === "application/json") return readJson;
-    if (form && type?.trim() === "application/x-www-form-urlencoded") return readForm;
+    if (fields !== undefined && type?.trim() === "application/x-www-form-urlencoded")
+      return formReader(fields);
   }
-  const accepted = form ? "application/json or application/x-www-form-urlencoded" : "application/json";
+  const accepted = fields ? "application/json or application/x-www-form-urlencoded" : "application/json";
   throw new Problem("unsupported_media_type", {
     detail: `Send ${accepted} in UTF-8, without a content encoding.`,
   });
@@ -151,9 +155,15 @@ function readJson(text: string): unknown {
   }
 }
 
-function readForm(text: string): Record<string, string> {
-  return queryParameters(new URL(`form:?${text.replaceAll("#", "%23")}`));
-}
+/** RFC 6749, 3.2: parameters without a value count as omitted, and unknown ones are ignored. */
+const formReader =
+  (known: readonly string[]) =>
+  (text: string): Record<string, string> => {
+    const fields = fieldsOf(new URLSearchParams(text));
+    return Object.fromEntries(
+      Object.entries(fields).filter(([name, value]) => value !== "" && known.includes(name)),
+    );
+  };
 
 /** The whole body, never more than `maxBytes` of it in memory. @throws {Problem} payload_too_large */
 async function readBytes(request: HonoRequest, maxBytes: number): Promise<ArrayBuffer | Uint8Array> {
@@ -163,15 +173,27 @@ async function readBytes(request: HonoRequest, maxBytes: number): Promise<ArrayB
   if (declared !== undefined) {
     // The HTTP parser delivers exactly as many bytes as were declared, so this is a bound.
     if (!(Number(declared) <= maxBytes)) throw tooLarge();
-    return request.arrayBuffer();
+    return request.arrayBuffer().catch(brokenOff);
   }
   const chunks: Uint8Array[] = [];
   let size = 0;
-  const body = request.raw.body as ReadableStream<Uint8Array> | null;
-  for await (const chunk of body ?? []) {
+  for await (const chunk of chunksOf(request.raw.body)) {
     size += chunk.byteLength;
     if (size > maxBytes) throw tooLarge();
     chunks.push(chunk);
   }
   return new Blob(chunks as BlobPart[]).arrayBuffer();
+}
+
+/** The chunks of a body. @throws {Problem} malformed_request when the caller goes away before its end */
+async function* chunksOf(body: ReadableStream | null): AsyncGenerator<Uint8Array> {
+  try {
+    if (body !== null) yield* body as ReadableStream<Uint8Array>;
+  } catch {
+    brokenOff();
+  }
+}
+
+function brokenOff(): never {
+  throw new Problem("malformed_request", { detail: "The body broke off." });
 }

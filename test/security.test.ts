@@ -214,6 +214,32 @@ describe.each(all.filter((route) => route.path.includes("{")))("$id: another ten
   });
 });
 
+test.each([
+  [
+    "a deleted key",
+    async (t: TestTenant) => {
+      const key = await api.apiKey(t);
+      await api.send("DELETE", `/api-keys/${key.id}`, { as: t.admin.token });
+      return key.text;
+    },
+  ],
+  ["a disabled key", async (t: TestTenant) => (await api.apiKey(t, { enabled: false })).text],
+  [
+    "a disabled user",
+    async (t: TestTenant) => {
+      await api.redis.hset(t.keys.users, `${t.user.id}.disabled`, "1");
+      return t.user.token;
+    },
+  ],
+])("%s cannot fill the trail: 20 denials a minute stand in it, all are refused", async (_, credentialOf) => {
+  const tenant = await api.tenant();
+  const as = await credentialOf(tenant);
+  const before = (await api.trail(tenant)).length;
+  for (let i = 0; i < 25; i += 1)
+    expectProblem(await api.send("GET", "/data/a", { as }), 401, "invalid_token");
+  expect((await api.trail(tenant)).slice(before)).toHaveLength(20);
+});
+
 test("a user without the permission: 403 naming it, and denied in the trail", async () => {
   const tenant = await api.tenant();
   const before = (await api.trail(tenant)).length;

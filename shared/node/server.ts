@@ -3,12 +3,12 @@ import type { Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
 import { serve } from "@hono/node-server";
-import { Hono } from "hono";
+import type { Context } from "hono";
 import type { Redis } from "ioredis";
 import type { Logger } from "pino";
-import { createApp } from "../app.ts";
+import { createApp, type SystemHandlers } from "../app.ts";
 import type { Config } from "../config.ts";
-import type { FunctionEnv, LatchkeyFunction } from "../function.ts";
+import type { LatchkeyFunction } from "../function.ts";
 import { createRedis, createRunScript } from "../redis/client.ts";
 import { backlogKey, SHARDS } from "../redis/keys.ts";
 import { createMetrics, type Metrics } from "./metrics.ts";
@@ -18,6 +18,10 @@ import { createServices } from "./services.ts";
 /** Milliseconds that a client may take to send its headers, and a whole request: a slow one holds no place for ever. */
 const HEADERS_TIMEOUT = 10_000;
 const REQUEST_TIMEOUT = 30_000;
+/** Milliseconds between looks for requests that have taken longer. */
+const TIMEOUT_CHECK = 1_000;
+/** Open at once: far above what one process can serve, and a bound on what idle or slow ones can hold. */
+const MAX_CONNECTIONS = 10_000;
 /** Milliseconds for which a process that ends, with requests under way, still takes those of who has not noticed yet. */
 const LAME_DUCK = 1_000;
 /** Milliseconds between looks for connections that have become idle during a shutdown. */
@@ -44,8 +48,8 @@ export async function createProcess(functions: readonly LatchkeyFunction[], conf
     run: createRunScript(redis, (script, seconds) => metrics.redis.observe({ script }, seconds)),
     onLoginFailure: (reason) => metrics.loginFailures.inc({ reason }),
   });
-  const system = systemRoutes(metrics, () => state.connected && !state.draining);
-  const app = createApp(functions, services, gate, { app: system, observe: createObserver(log, metrics) });
+  const system = systemHandlers(metrics, () => state.connected && !state.draining);
+  const app = createApp(functions, services, gate, { system, observe: createObserver(log, metrics) });
   return { app, redis, state };
 }
 
@@ -61,8 +65,13 @@ export async function startServer(
     port: config.PORT,
     // Demo passwords are for nobody else on the network.
     ...(config.LATCHKEY_MODE === "local" ? { hostname: "127.0.0.1" } : {}),
-    serverOptions: { headersTimeout: HEADERS_TIMEOUT, requestTimeout: REQUEST_TIMEOUT },
+    serverOptions: {
+      headersTimeout: HEADERS_TIMEOUT,
+      requestTimeout: REQUEST_TIMEOUT,
+      connectionsCheckingInterval: TIMEOUT_CHECK,
+    },
   }) as Server;
+  server.maxConnections = MAX_CONNECTIONS;
   try {
     await new Promise<void>((resolve, reject) => server.once("listening", resolve).once("error", reject));
   } catch (error) {
@@ -88,19 +97,19 @@ export async function startServer(
   };
 }
 
-/** On every function's port and on no public route. Ready once Redis has answered; from then on an outage is for the
- * requests to report, because taking every pod out of rotation would hide what is wrong behind the gateway's error. */
-function systemRoutes(metrics: Metrics, isReady: () => boolean): Hono<FunctionEnv> {
-  const app = new Hono<FunctionEnv>();
-  app.get("/health", (c) => c.json({ status: "ok" }));
-  app.get("/health/liveness", (c) => c.json({ status: "ok" }));
-  app.get("/health/readiness", (c) =>
-    isReady() ? c.json({ status: "ok" }) : c.json({ status: "not ready" }, 503),
-  );
-  app.get("/metrics", async (c) => {
-    return c.body(await metrics.registry.metrics(), 200, { "Content-Type": metrics.registry.contentType });
-  });
-  return app;
+/**
+ * On every function's port and on no public route. Ready once Redis has answered; from then on an outage is for the
+ * requests to report, because taking every pod out of rotation would hide what is wrong behind the gateway's error.
+ */
+function systemHandlers(metrics: Metrics, isReady: () => boolean): SystemHandlers {
+  const ok = (c: Context) => c.json({ status: "ok" });
+  return {
+    "/health": ok,
+    "/health/liveness": ok,
+    "/health/readiness": (c) => (isReady() ? ok(c) : c.json({ status: "not ready" }, 503)),
+    "/metrics": async (c) =>
+      c.body(await metrics.registry.metrics(), 200, { "Content-Type": metrics.registry.contentType }),
+  };
 }
 
 /** How many requests are being answered, by the server's own account. */

@@ -10,7 +10,7 @@ import { fieldsOf, toTime, toTimeOrNull } from "./replies.ts";
 /** Every property of a record: what a deletion removes. */
 const PROPERTIES = [
   ...["name", "env", "hint", "hash", "pepper", "scopes", "disabled"],
-  ...["created_at", "username", "last_used", "expires_at"],
+  ...["created_at", "username", "last_used", "expires_at", "denied_since", "denied_count"],
 ];
 
 /** Milliseconds for which the use of a deleted key is still recognised as that: 30 days. */

@@ -1,7 +1,6 @@
 /** Items in Redis: a hash each, with the key's own expiry. */
-import type { EntityTags } from "../etag.ts";
-import { strongRevisions } from "../etag.ts";
-import type { ItemContent, ItemStore, StoredItem } from "../items.ts";
+import { strongRevisions, weakRevisions } from "../etag.ts";
+import type { ItemContent, ItemStore, Preconditions, StoredItem } from "../items.ts";
 import type { Execute } from "./execute.ts";
 import { expiryContext } from "./expiry.ts";
 import type { TenantKeys } from "./keys.ts";
@@ -31,21 +30,21 @@ export function createItemStore(execute: Execute): ItemStore {
       return storedItem(key, content, [created, updated, expires, version, revision] as string[]);
     },
 
-    async update(call, key, content, ifMatch) {
+    async update(call, key, content, preconditions) {
       const stamps = await execute(call, {
         script: "update-item",
         ...changing(key),
-        args: [...contentArguments(content), precondition(ifMatch)],
+        args: [...contentArguments(content), ...conditions(preconditions)],
         details: detailsOf(content),
       });
       return storedItem(key, content, fieldsOf(stamps));
     },
 
-    async delete(call, key, ifMatch) {
+    async delete(call, key, preconditions) {
       await execute(call, {
         script: "delete-item",
         ...changing(key),
-        args: [precondition(ifMatch)],
+        args: [...conditions(preconditions)],
       });
     },
   };
@@ -65,11 +64,13 @@ const contentArguments = ({ value, metadata, ttl }: ItemContent): string[] => [
 
 const detailsOf = ({ ttl }: ItemContent) => (ttl === null ? {} : { ttl });
 
-function precondition(ifMatch: EntityTags | undefined): string {
-  if (ifMatch === undefined) return "";
-  const revisions = strongRevisions(ifMatch);
-  return revisions === "*" ? "*" : `,${revisions.join(",")},`;
-}
+const conditions = ({ ifMatch, ifNoneMatch }: Preconditions): string[] => [
+  ifMatch === undefined ? "" : revisionList(strongRevisions(ifMatch)),
+  ifNoneMatch === undefined ? "" : revisionList(weakRevisions(ifNoneMatch)),
+];
+
+const revisionList = (revisions: "*" | string[]): string =>
+  revisions === "*" ? "*" : `,${revisions.join(",")},`;
 
 /** @param stamps created_at, updated_at, expires_at, version, revision, as the scripts answer them */
 function storedItem(

@@ -1,5 +1,6 @@
 /** Signing in: look-up of login names, limits on failures, and the login's audit entry. */
 import type { Redis } from "ioredis";
+import { addressGroup } from "../address.ts";
 import type { RequestContext } from "../call.ts";
 import { roles } from "../permissions.ts";
 import { Problem } from "../problems.ts";
@@ -43,7 +44,7 @@ export function createLoginStore({
       run("limit-login", [userFailuresKey(username)], [event, String(limits.perUser), window, "1"]),
     ];
     if (sourceIp !== undefined) {
-      const key = addressFailuresKey(sourceIp);
+      const key = addressFailuresKey(addressGroup(sourceIp));
       counters.push(run("limit-login", [key], [event, String(limits.perAddress), window, "0"]));
     }
     const wait = Math.max(...(await Promise.all(counters)).map(Number));
@@ -108,9 +109,16 @@ export function createLoginStore({
     },
 
     async fail(request, attempt) {
-      await limit(attempt.username, attempt.sourceIp, "failed");
-      const { code } = await record(request, attempt, false);
-      return new Problem("invalid_grant", { cause: code });
+      // Sent together: a known user's entry must not take a round trip, or a write to disk, that an unknown one's does not.
+      const [counted, recorded] = await Promise.allSettled([
+        limit(attempt.username, attempt.sourceIp, "failed"),
+        record(request, attempt, false),
+      ]);
+      if (counted.status === "rejected") throw counted.reason;
+      // A full outbox refuses what would succeed. To say so here would tell who exists.
+      const isFull = recorded.status === "rejected" && recorded.reason?.code === "audit_unavailable";
+      if (recorded.status === "rejected" && !isFull) throw recorded.reason;
+      return new Problem("invalid_grant");
     },
   };
 }

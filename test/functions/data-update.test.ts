@@ -52,6 +52,15 @@ test("an item that is made anew has another tag than the one before it", async (
   expectProblem(await put({ value: 2 }, created.headers.get("etag") ?? ""), 412, "precondition_failed");
 });
 
+test("If-None-Match: a revision that the caller does not want to replace is not replaced", async () => {
+  const { as, created } = await withItem();
+  const put = (value: number, tags: string) =>
+    api.send("PUT", "/data/a", { as, json: { value }, headers: { "if-none-match": tags } });
+  const seen = created.headers.get("etag") ?? "";
+  for (const tags of ["*", seen, `W/${seen}`]) expectProblem(await put(2, tags), 412, "precondition_failed");
+  expect((await put(2, '"other"')).status).toBe(200);
+});
+
 test("a missing item: 404, whatever the precondition", async () => {
   const { as } = await withItem();
   for (const ifMatch of ['"1"', "*"]) {

@@ -12,7 +12,9 @@ afterAll(() => api.close());
 
 const login = (username: string, password: string, from?: string) =>
   api.send("POST", "/token", { json: { username, password }, ...(from === undefined ? {} : { from }) });
-const address = () => `2001:db8::${crypto.randomUUID().slice(0, 4)}:${crypto.randomUUID().slice(0, 4)}`;
+const group = () => crypto.randomUUID().slice(0, 4);
+/** An address of a network that nobody else has. */
+const address = (host = "::1") => `2001:db8:${group()}:${group()}${host}`;
 const events = async (tenant: TestTenant) =>
   (await api.trail(tenant)).map(({ action, outcome, details }) => [action, outcome, details.reason]);
 
@@ -93,7 +95,7 @@ test("guesses in parallel learn no more than guesses one after the other", async
   const statuses = (await Promise.all(guesses)).map(({ status }) => status).sort();
   expect(statuses).toEqual([401, 401, 401, 429, 429, 429, 429, 429, 429]);
   expectProblem(await login(tenant.user.username, PASSWORD), 429, "too_many_attempts");
-  expect(await events(tenant)).toHaveLength(3);
+  expect(await events(tenant)).toEqual(Array(9).fill(["login_failed", "denied", "wrong_password"]));
 });
 
 test("a success clears the user's failures; logging in often is no failure", async () => {
@@ -114,6 +116,27 @@ test("an address that failed too often waits, whatever user it tries; others do 
   expect((await login(tenant.user.username, PASSWORD, good)).status).toBe(200);
 });
 
+test("the addresses of one IPv6 network, and other spellings of one address, are counted together", async () => {
+  const proxied = await createHarness({
+    LATCHKEY_LOGIN_MAX_FAILURES_PER_ADDRESS: "3",
+    LATCHKEY_TRUSTED_PROXIES: "1",
+  });
+  const attempt = async (from: string) => {
+    const json = { username: crypto.randomUUID(), password: "wrong" };
+    return (
+      await proxied.send("POST", "/token", { json, headers: { "x-forwarded-for": `198.51.100.1, ${from}` } })
+    ).status;
+  };
+  const network = address("");
+  for (const host of ["::1", ":0:0:0:2", "::ffff:3"]) expect(await attempt(network + host)).toBe(401);
+  expect(await attempt(`${network.toUpperCase()}::4`)).toBe(429);
+  expect(await attempt(`[${network}::5]:1234`)).toBe(429);
+  const v4 = `203.0.113.${Math.floor(Math.random() * 256)}`;
+  for (const port of ["", ":1", ":2"]) expect(await attempt(v4 + port)).toBe(401);
+  expect(await attempt(`::ffff:${v4}`)).toBe(429);
+  await proxied.close();
+});
+
 test("the limits end with their window", async () => {
   const short = await createHarness({ LATCHKEY_LOGIN_MAX_FAILURES: "1", LATCHKEY_LOGIN_WINDOW_SECONDS: "1" });
   const { user } = await short.tenant();
@@ -131,6 +154,7 @@ test("a hash with old parameters is replaced at the next login, also by two at o
   const field = `${tenant.user.id}.password`;
   const weak = await createPasswordHasher(1, { memoryCost: 1024, timeCost: 1, parallelism: 1 }).hash(
     PASSWORD,
+    "tests",
   );
   await api.redis.hset(tenant.keys.users, field, weak);
   const both = await Promise.all([
@@ -148,6 +172,31 @@ test("a token of before a revocation is refused, one of after it works", async (
   expect((await api.send("GET", "/users/me", { as: tenant.user.token })).status).toBe(401);
   const { body } = await login(tenant.user.username, PASSWORD);
   expect((await api.send("GET", "/users/me", { as: body.access_token })).status).toBe(200);
+});
+
+test("a form may have parameters that nobody knows, and empty ones (RFC 6749, 3.2)", async () => {
+  const tenant = await api.tenant();
+  const raw = new URLSearchParams({ username: tenant.admin.username, password: PASSWORD }).toString();
+  const form = (more: string) =>
+    api.send("POST", "/token", {
+      raw: raw + more,
+      headers: { "content-type": "application/x-www-form-urlencoded" },
+    });
+  expect((await form("&grant_type=&scope=&client_id=web&client_secret=")).status).toBe(200);
+  expectProblem(await form("&password=other"), 400, "malformed_request");
+});
+
+test("many logins of one user hold up another user by one login each, not by all", async () => {
+  const [many, one] = [await api.tenant(), await api.tenant()];
+  let finished = 0;
+  const crowd = Array.from({ length: 60 }, () =>
+    login(many.user.username, PASSWORD).finally(() => {
+      finished += 1;
+    }),
+  );
+  expect((await login(one.user.username, PASSWORD)).status).toBe(200);
+  expect(finished).toBeLessThan(30);
+  expect(new Set((await Promise.all(crowd)).map(({ status }) => status))).toEqual(new Set([200]));
 });
 
 test.each([

@@ -138,8 +138,36 @@ test("an error is logged with its type, message, stack and causes, and with noth
   expect(leaking(lines)).toEqual([]);
 });
 
-test("an error under the name `reason`, where observe.ts puts the cause of a problem, does not show its command", () => {
-  const lines = linesOf((log) => log.error({ code: "store_unavailable", reason: redisError() }));
-  expect(lines).toHaveLength(1);
+test("an error shows nothing else under another name either, in a list, or deeper in a line", () => {
+  const error = redisError();
+  const lines = linesOf((log) => {
+    log.error({ code: "store_unavailable", reason: error });
+    for (const levels of [0, 1, 3]) log.error(nested({ error, kept: "yes" }, levels));
+    log.error({ errors: [error, { failure: error }] }, "a message");
+  });
+  expect(lines).toHaveLength(5);
   expect(leaking(lines)).toEqual([]);
+});
+
+test("a cause that is no error shows no secret field, however far down the causes it is", () => {
+  const cause = { password: VALUE, request: { key_value: VALUE, list: [{ access_token: VALUE }] } };
+  const lines = linesOf((log) => {
+    log.error(new Error("outer", { cause }));
+    log.error({ err: new Error("outer", { cause: new Error("inner", { cause }) }) });
+    log.error({ reason: new Problem("internal_error", { cause }) });
+  });
+  expect(lines).toHaveLength(3);
+  expect(leaking(lines)).toEqual([]);
+});
+
+test("an error that is its own cause, directly or by way of another, can be logged", () => {
+  const one = new Error("one");
+  one.cause = new Error("two", { cause: one });
+  const self = new Error("self");
+  self.cause = self;
+  const lines = linesOf((log) => {
+    log.error(one);
+    log.error({ reason: self });
+  });
+  expect(lines.map((line) => /"(one|self)"/.test(line))).toEqual([true, true]);
 });

@@ -69,7 +69,7 @@ export async function createHarness(env: Record<string, string> = {}) {
     audience: config.LATCHKEY_JWT_AUDIENCE,
     lifetime: 600,
   });
-  const passwordHash = createPasswordHasher(1).hash(PASSWORD);
+  const passwordHash = createPasswordHasher(1).hash(PASSWORD, "tests");
   const answers: { readonly function: string; readonly text: string }[] = [];
 
   async function send(

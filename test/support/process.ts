@@ -221,7 +221,7 @@ export async function createProcessTenant(redis: Redis, secrets: Record<string, 
     id,
   );
   const username = `admin@${id}`;
-  const passwordHash = await createPasswordHasher(1).hash(PASSWORD);
+  const passwordHash = await createPasswordHasher(1).hash(PASSWORD, "tests");
   const userId = await createUser(redis, id, { username, passwordHash, role: "admin" });
   if (userId === undefined) throw new Error(`${username} is taken`);
   const { token } = await issue({ tenantId: id, userId, role: "admin", epoch: 0 });

@@ -22,7 +22,7 @@ export async function createDemoUsers(redis: Redis, run: RunScript): Promise<boo
   if (state === "complete") return true;
   if (state === null && (await redis.dbsize()) > 0) return false;
   await redis.set(DEMO_KEY, "incomplete");
-  const passwordHash = await createPasswordHasher(1).hash(DEMO_PASSWORD);
+  const passwordHash = await createPasswordHasher(1).hash(DEMO_PASSWORD, "demo");
   for (const { tenant, username, role, fullName } of demoUsers) {
     await createTenant(run, tenant);
     await createUser(redis, tenant, {

@@ -1,10 +1,11 @@
 /** A real redis-server for one machine: found or installed, then run as a child with its data in a folder. */
 import { execFileSync, spawn, spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, readFileSync, rmSync, statfsSync } from "node:fs";
+import { existsSync, readFileSync, rmSync, statfsSync } from "node:fs";
 import { connect as connectSocket, createServer } from "node:net";
 import { join, relative } from "node:path";
 import { Redis } from "ioredis";
 import { Failure } from "./failure.ts";
+import { makePrivate } from "./private-folder.ts";
 
 /** Scripts write after reading the clock, which Redis replicates by effect from 7.0 on. */
 const OLDEST_MAJOR = 7;
@@ -81,7 +82,7 @@ export async function startRedis(
   folder: string,
   { extraArguments = [], onExit }: Options = {},
 ): Promise<LocalRedis> {
-  mkdirSync(folder, { recursive: true });
+  makePrivate(folder);
   const release = await hold(folder);
   const socket = join(folder, "redis.sock");
   const left = await connect(socket, 200).catch(() => undefined);

@@ -1,5 +1,5 @@
 /** `npm start`: everything on this machine, with nothing to prepare. */
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { ConfigError } from "../../config.ts";
 import { schemasOf } from "../../function.ts";
@@ -12,6 +12,7 @@ import { onSignal } from "../signals.ts";
 import { createDemoUsers, DEMO_PASSWORD } from "./demo.ts";
 import { Failure, sentenceFor } from "./failure.ts";
 import { makeSecrets } from "./make-secrets.ts";
+import { makePrivate } from "./private-folder.ts";
 import { ensureRedisServer, type LocalRedis, startRedis } from "./redis-server.ts";
 import { walkthroughText } from "./walkthrough.ts";
 
@@ -94,13 +95,22 @@ async function answered(reply: Promise<unknown>): Promise<void> {
 /** Secrets of this folder, made once: tokens and keys of an earlier run stay valid. */
 async function localSecrets(): Promise<Record<string, string>> {
   const file = join(FOLDER, "secrets.json");
-  mkdirSync(FOLDER, { recursive: true });
+  if (existsSync(file)) return readSecrets(file);
+  makePrivate(FOLDER);
+  const secrets = await makeSecrets("demo");
+  const unfinished = `${file}.new`;
+  writeFileSync(unfinished, JSON.stringify(secrets, null, 2), { mode: 0o600 });
+  renameSync(unfinished, file);
+  return secrets;
+}
+
+function readSecrets(file: string): Record<string, string> {
   try {
     return JSON.parse(readFileSync(file, "utf8"));
   } catch {
-    const secrets = await makeSecrets("demo");
-    writeFileSync(file, JSON.stringify(secrets, null, 2), { mode: 0o600 });
-    return secrets;
+    throw new Failure(
+      `${file} cannot be read; restore it, or delete it to make new secrets (API keys become invalid).`,
+    );
   }
 }
 

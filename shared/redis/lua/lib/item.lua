@@ -23,10 +23,14 @@ local function write_item(now, tenant, created_at, version)
 end
 
 -- Why an item cannot be changed, nil when it can. RFC 9110, 13.2.1: a missing item is 404 before any precondition.
-local function check_precondition(if_match)
+--   if_match, if_none_match: '' for none, '*', or ',revision,revision,'
+local function check_preconditions(if_match, if_none_match)
   local revision = redis.call('HGET', ITEM, 'revision')
   if not revision then return 'not_found' end
-  if if_match == '' or if_match == '*' then return nil end
-  if string.find(if_match, ',' .. revision .. ',', 1, true) then return nil end
-  return 'precondition_failed'
+  local function names_it(tags)
+    return tags == '*' or string.find(tags, ',' .. revision .. ',', 1, true) ~= nil
+  end
+  if if_match ~= '' and not names_it(if_match) then return 'precondition_failed' end
+  if names_it(if_none_match) then return 'precondition_failed' end
+  return nil
 end

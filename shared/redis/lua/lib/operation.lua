@@ -14,8 +14,12 @@
 -- Every operation answers {code, tenant id or '', reply, what append answered}. Codes besides 'ok' and the operation's own:
 --   tenant_unknown user_unknown user_disabled token_revoked tenant_suspended
 --   key_unknown key_mismatch key_deleted key_disabled key_expired insufficient_scope outbox_full
--- Without an entry in the trail remain: outbox_full, where there is no room, and tenant_unknown, key_unknown and
--- key_mismatch, which anybody could produce without ever having had a credential.
+-- Without an entry in the trail remain: outbox_full, where there is no room; tenant_unknown, user_unknown, key_unknown
+-- and key_mismatch, which nobody is there to answer for; and what a dead credential is used for beyond DENIALS.
+
+-- A credential that is dead (deleted, disabled, expired, revoked, suspended) leaves this many entries a minute at most:
+-- whoever still holds it must not be able to fill the tenant's outbox.
+local DENIALS, DENIALS_WINDOW = 20, 60000
 
 local FIRST_KEY = ARGV[1] == 'api_key' and 7 or 6
 local FIRST_ARG = 8
@@ -34,16 +38,29 @@ local function hash_under(pepper)
   return string.match(ARGV[4], ' ' .. pepper .. ':(%S+)')
 end
 
--- Each returns who it is (nil when that is not proven) and the reason why not, nil when allowed.
-local function authenticate_user(tenant)
+-- Count a denial in the fields of a credential's hash; answers whether it still gets an entry.
+local function has_room_for_denial(hash, prefix, now)
+  local since, count = unpack(redis.call('HMGET', hash, prefix .. 'denied_since', prefix .. 'denied_count'))
+  if not since or now - since >= DENIALS_WINDOW then
+    redis.call('HSET', hash, prefix .. 'denied_since', digits(now), prefix .. 'denied_count', 1)
+    return true
+  end
+  if tonumber(count) >= DENIALS then return false end
+  redis.call('HINCRBY', hash, prefix .. 'denied_count', 1)
+  return true
+end
+
+-- Each returns who it is (nil when that is not proven or has had its denials) and the reason why not, nil when allowed.
+local function authenticate_user(tenant, now)
   local id = ARGV[3]
   local username, role, disabled, epoch = unpack(redis.call('HMGET', KEYS[2],
     id .. '.username', id .. '.role', id .. '.disabled', id .. '.epoch'))
-  local caller = { actor = 'user:' .. id, username = username or '' }
-  if not username then return caller, 'user_unknown' end
-  if disabled == '1' then return caller, 'user_disabled' end
-  if epoch ~= ARGV[4] then return caller, 'token_revoked' end
-  if tenant.status ~= 'active' then return caller, 'tenant_suspended' end
+  if not username then return nil, 'user_unknown' end
+  local caller = { actor = 'user:' .. id, username = username }
+  local dead = disabled == '1' and 'user_disabled'
+    or epoch ~= ARGV[4] and 'token_revoked'
+    or tenant.status ~= 'active' and 'tenant_suspended'
+  if dead then return has_room_for_denial(KEYS[2], id .. '.', now) and caller or nil, dead end
   if not string.find(ARGV[5], ',' .. role .. ',', 1, true) then return caller, 'insufficient_scope' end
   return caller, nil
 end
@@ -61,15 +78,16 @@ local function authenticate_api_key(tenant, now)
   if not sent or not same(sent, hash) then return nil, 'key_mismatch' end
 
   local caller = { actor = 'api_key:' .. id, username = username }
-  if deleted then return caller, 'key_deleted' end
+  if deleted then return has_room_for_denial(KEYS[6], '', now) and caller or nil, 'key_deleted' end
   redis.call('HSET', KEYS[2], id .. '.last_used', digits(now))
   local current, current_hash = string.match(ARGV[4], '^ ([^:]+):(%S+)')
   if pepper ~= current then
     redis.call('HSET', KEYS[2], id .. '.pepper', current, id .. '.hash', current_hash)
   end
-  if disabled == '1' then return caller, 'key_disabled' end
-  if expires_at ~= '' and tonumber(expires_at) <= now then return caller, 'key_expired' end
-  if tenant.status ~= 'active' then return caller, 'tenant_suspended' end
+  local dead = disabled == '1' and 'key_disabled'
+    or expires_at ~= '' and tonumber(expires_at) <= now and 'key_expired'
+    or tenant.status ~= 'active' and 'tenant_suspended'
+  if dead then return has_room_for_denial(KEYS[2], id .. '.', now) and caller or nil, dead end
   if ARGV[5] == '' or not string.find(' ' .. scopes .. ' ', ' ' .. ARGV[5] .. ' ', 1, true) then
     return caller, 'insufficient_scope'
   end
@@ -86,7 +104,7 @@ local function operate(run)
   local now = now_ms()
   local caller, reason
   if is_user then
-    caller, reason = authenticate_user(tenant)
+    caller, reason = authenticate_user(tenant, now)
   else
     caller, reason = authenticate_api_key(tenant, now)
   end
