@@ -13,7 +13,7 @@ const MAX_REASON_BYTES = 16 * 1024;
 /** Bytes of an answer to a query: 5,000 entries of an audit trail have about 5 MB, statistics included. */
 const MAX_ANSWER_BYTES = 64 * 1024 * 1024;
 
-export interface PushAnswer {
+interface PushAnswer {
   /** Only 204 means stored. */
   readonly status: number;
   /** Loki's reason, in its own words. Empty for 204. */

@@ -11,7 +11,7 @@ import { LokiRefusal } from "./loki-push.ts";
 import { BadQuery, queryInstant, queryRange } from "./loki-query.ts";
 
 /** What happens to a push instead of its usual answer. `store`: whether its entries are stored nevertheless. */
-export type Fault = { readonly store?: boolean } & (
+type Fault = { readonly store?: boolean } & (
   | { readonly do: "answer"; readonly status: number; readonly text?: string }
   /** No answer until the connection ends. */
   | { readonly do: "hang" }
@@ -19,7 +19,7 @@ export type Fault = { readonly store?: boolean } & (
   | { readonly do: "cut" }
 );
 
-export interface RecordedPush {
+interface RecordedPush {
   readonly tenant: string;
   readonly status: number;
   readonly entries: number;

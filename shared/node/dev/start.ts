@@ -1,7 +1,7 @@
 /** `npm start`: everything on this machine, with nothing to prepare. */
 import { existsSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { ConfigError } from "../../config.ts";
+import { ConfigError, DEMO_MARK } from "../../config.ts";
 import { schemasOf } from "../../function.ts";
 import { createRunScript } from "../../redis/client.ts";
 import { loadFunctions } from "../functions.ts";
@@ -97,7 +97,7 @@ async function localSecrets(): Promise<Record<string, string>> {
   const file = join(FOLDER, "secrets.json");
   if (existsSync(file)) return readSecrets(file);
   makePrivate(FOLDER);
-  const secrets = await makeSecrets("demo");
+  const secrets = await makeSecrets(DEMO_MARK);
   const unfinished = `${file}.new`;
   writeFileSync(unfinished, JSON.stringify(secrets, null, 2), { mode: 0o600 });
   renameSync(unfinished, file);
