@@ -1,5 +1,6 @@
 // Take an API key away. One Redis round trip.
-// Promises: when this answers, the key is refused everywhere; a use of it later stands in the audit trail as denied.
+// Promises: when this answers, the key is refused everywhere; for 30 days a later use is recognised and
+// stands in the audit trail as denied.
 import { z } from "zod";
 import { keyId } from "../shared/formats.ts";
 import { defineFunction } from "../shared/function.ts";

@@ -1,7 +1,7 @@
 /** One Hono application over any number of functions: one in a pod, all of them in a local run. */
 import { type Context, Hono, type MiddlewareHandler } from "hono";
 import { randomBase62 } from "./formats.ts";
-import type { FunctionEnv, Gate, LatchkeyFunction, Services } from "./function.ts";
+import type { FunctionEnv, Gate, Servable, Services } from "./function.ts";
 import { Problem } from "./problems.ts";
 import { allowedMethods } from "./routes.ts";
 
@@ -33,7 +33,7 @@ interface Surroundings {
 }
 
 export function createApp(
-  functions: readonly LatchkeyFunction[],
+  functions: readonly Servable[],
   services: Services,
   gate: Gate,
   { observe, system = {} }: Surroundings = {},

@@ -18,6 +18,7 @@ export const auditActions = [
   "list_api_keys",
   "delete_api_key",
   "list_audit",
+  "relay_audit",
 ] as const;
 export type AuditAction = (typeof auditActions)[number];
 
@@ -86,6 +87,8 @@ export function matchesFilter(entry: AuditEntry, filter: AuditFilter): boolean {
 }
 
 export interface AuditStore {
+  /** Record that the caller asked for the outbox to be sent. @returns the caller's tenant */
+  recordRelay(call: Call): Promise<string>;
   /**
    * Entries of the caller's tenant that match, newest first. A call looks at a bounded number of entries, so a page
    * can hold fewer than `limit`, even none, while `next` still leads on.

@@ -1,5 +1,6 @@
 /** Configuration: one schema of environment variables. Modules with logic get values, never the environment. */
 import { z } from "zod";
+import { eventOverrides } from "./events.ts";
 import { secret } from "./secrets.ts";
 import { TOKEN_ALGORITHMS } from "./tokens.ts";
 
@@ -22,6 +23,11 @@ const json = z.string().transform((text, context): unknown => {
     return z.NEVER;
   }
 });
+
+const httpUrl = z
+  .string()
+  .max(2048)
+  .regex(/^https?:\/\/[^/?#@]+(\/[^?#]*)?$/, "Expected http:// or https://");
 
 const keyHeader = { kid: z.string().min(1).max(64), alg: z.enum(TOKEN_ALGORITHMS) };
 /** 32 bytes in base64url: a coordinate or the private part of either kind of key (RFC 7518, 6.2; RFC 8037, 2). */
@@ -62,6 +68,17 @@ export const environment = z.object({
   REDIS_URL: secret(
     z.string().regex(/^(rediss?|unix):\/\/./, "Expected redis://, rediss:// or unix://"),
   ).describe("The Redis to use. `npm start` starts one of its own when this is not set"),
+  K_SINK: httpUrl
+    .optional()
+    .describe(
+      "Where audit entries are published as CloudEvents; SinkBinding sets it. Without it they stay in the outbox",
+    ),
+  K_CE_OVERRIDES: eventOverrides
+    .optional()
+    .describe('Extensions for those events, `{"extensions": {…}}`; set by SinkBinding'),
+  LOKI_URL: httpUrl
+    .optional()
+    .describe("The Loki that audit-ship writes to and `GET /audit` reads from as well"),
   AUDIT_OUTBOX_MAX_ENTRIES: wholeNumber(1, 100_000_000, 1_000_000).describe(
     "Audit entries that wait for Loki per tenant, at most; beyond that operations are refused with 503",
   ),

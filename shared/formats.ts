@@ -1,7 +1,7 @@
 /** Formats that more than one schema uses. Sizes are bounds against hostile input unless a standard is named. */
 import { z } from "zod";
 
-/** Tenant ids become key names and, later, a header: lower case letters, digits and hyphens only. */
+/** Tenant ids become the header that separates tenants in Loki: lower case letters, digits and hyphens only. */
 export const tenantId = z.string().regex(/^[a-z0-9][a-z0-9-]{0,62}$/);
 
 /** RFC 3339, UTC, milliseconds: `2026-01-31T12:00:00.000Z`. */

@@ -10,10 +10,13 @@ import type { AuditStore } from "./audit.ts";
 import { type Authenticator, authenticate } from "./authenticate.ts";
 import type { Call, RequestContext } from "./call.ts";
 import type { ItemStore } from "./items.ts";
+import type { Outbox } from "./outbox.ts";
 import type { PasswordHasher } from "./passwords.ts";
 import { Problem } from "./problems.ts";
+import type { Relay } from "./relay.ts";
 import { type ParsedRequest, parseRequest, type RequestSchema } from "./request.ts";
-import { type Route, type RouteId, routeOf, type routes } from "./routes.ts";
+import { type Endpoint, type Route, type RouteId, routeOf, type routes } from "./routes.ts";
+import type { Shipper } from "./shipper.ts";
 import type { TokenIssuer } from "./tokens.ts";
 import type { LoginStore, UserStore } from "./users.ts";
 
@@ -26,6 +29,10 @@ export interface Services {
   readonly logins: LoginStore;
   readonly passwords: PasswordHasher;
   readonly issueToken: TokenIssuer;
+  readonly outbox: Outbox;
+  readonly shipper: Shipper;
+  readonly relay: Relay;
+  readonly expiries: { record(): Promise<unknown> };
 }
 
 /** What defineFunction itself needs. */
@@ -50,7 +57,7 @@ interface Definition<Needs extends keyof Services, S extends RequestSchema, R ex
 }
 
 interface Reply<Body> {
-  readonly status: 200 | 201 | 204 | 304;
+  readonly status: 200 | 201 | 202 | 204 | 304;
   readonly headers?: Readonly<Record<string, string>>;
   readonly body?: Body;
 }
@@ -71,17 +78,22 @@ type Handler<
   services: Pick<Services, Needs> & Pick<Gate, "maxValueBytes">,
 ) => Promise<Reply<z.input<R>>>;
 
-export interface LatchkeyFunction {
-  readonly route: Route;
+/** What an application is made of. */
+export interface Servable {
+  readonly route: Endpoint;
   readonly needs: readonly (keyof Services)[];
+  handle(context: Context<FunctionEnv>, services: Services, gate: Gate): Promise<Response>;
+}
+
+export interface LatchkeyFunction extends Servable {
+  readonly route: Route;
   readonly request: RequestSchema;
   readonly reply: z.ZodType | undefined;
-  handle(context: Context<FunctionEnv>, services: Services, gate: Gate): Promise<Response>;
 }
 
 /** What the request log and the metrics read after an answer. */
 export interface FunctionEnv {
-  Variables: { requestId: string; url: URL; call: RequestContext };
+  Variables: { requestId: string; url: URL; call: { readonly route: Endpoint; tenantId?: string } };
   /** As @hono/node-server passes it; absent in other runtimes. */
   Bindings: { incoming?: { url?: string; socket?: { remoteAddress?: string } } };
 }
@@ -114,7 +126,11 @@ export function defineFunction<
       try {
         const maxBodyBytes = ENVELOPE_BYTES + (request.holdsValue ? gate.maxValueBytes : 0);
         const parsed = await parseRequest(c.req, c.get("url"), route.path, request, maxBodyBytes);
-        const answer = await handler(parsed, (call ?? context) as CallOf<Id>, { ...services, ...gate });
+        const answer = await handler(
+          parsed,
+          (call ?? context) as CallOf<Id>,
+          Object.assign({}, services, { maxValueBytes: gate.maxValueBytes }),
+        );
         return respond(context.requestId, reply, answer);
       } catch (error) {
         // Nothing was done yet: whether this caller may know what is wrong is decided like any other operation.
@@ -174,6 +190,8 @@ function respond<R extends z.ZodType>(
   });
 }
 
-/** The schemas of a function that can hold marked secrets. */
-export const schemasOf = ({ request, reply }: LatchkeyFunction): z.ZodObject[] =>
-  [request.body, reply].filter((schema) => schema !== undefined) as z.ZodObject[];
+/** The schemas of functions that can hold marked secrets; events have none. */
+export const schemasOf = (functions: readonly (Servable | LatchkeyFunction)[]): z.ZodObject[] =>
+  functions
+    .flatMap((one) => ("request" in one ? [one.request.body, one.reply] : []))
+    .filter((schema) => schema !== undefined) as z.ZodObject[];

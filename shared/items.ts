@@ -4,6 +4,7 @@ import type { Call } from "./call.ts";
 import { type EntityTags, entityTags } from "./etag.ts";
 import { byteLength, timestamp } from "./formats.ts";
 import { Problem } from "./problems.ts";
+import { routeOf } from "./routes.ts";
 
 const MAX_KEY_BYTES = 512;
 const MAX_METADATA_BYTES = 16 * 1024;
@@ -107,4 +108,5 @@ export function contentOf(body: z.infer<typeof itemContent>, maxValueBytes: numb
 }
 
 /** Where an item is found: its key as one percent-encoded path segment. */
-export const itemLocation = (key: string): string => `/data/${encodeURIComponent(key)}`;
+export const itemLocation = (key: string): string =>
+  routeOf("data-get").path.replace("{key}", encodeURIComponent(key));

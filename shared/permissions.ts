@@ -1,6 +1,13 @@
 /** Permissions, the roles that carry them, and those that an API key can be given as scopes. */
 
-const permissions = ["data:read", "data:write", "keys:read", "keys:write", "audit:read"] as const;
+const permissions = [
+  "data:read",
+  "data:write",
+  "keys:read",
+  "keys:write",
+  "audit:read",
+  "audit:relay",
+] as const;
 export type Permission = (typeof permissions)[number];
 
 /** What each role may do inside its own tenant. No role reaches another tenant. */

@@ -19,7 +19,7 @@ export const problemTable = {
   internal_error: [500, "Something went wrong on our side"],
   overloaded: [503, "The service is busy"],
   audit_unavailable: [503, "The audit trail cannot take more entries"],
-  store_unavailable: [503, "The store cannot be reached"],
+  store_unavailable: [503, "The store cannot serve this now"],
 } as const satisfies Record<string, readonly [status: number, title: string]>;
 
 export type ProblemCode = keyof typeof problemTable;

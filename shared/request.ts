@@ -108,14 +108,17 @@ async function readBody(request: HonoRequest, schema: RequestSchema, maxBytes: n
     return undefined;
   }
   const read = readerFor(request, schema.form ? Object.keys(schema.body.shape) : undefined);
+  return read(await readText(request, maxBytes));
+}
+
+/** The body as text. @throws {Problem} malformed_request, payload_too_large */
+export async function readText(request: HonoRequest, maxBytes: number): Promise<string> {
   const bytes = await readBytes(request, maxBytes);
-  let text: string;
   try {
-    text = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+    return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
   } catch {
     throw new Problem("malformed_request", { detail: "The body is not UTF-8." });
   }
-  return read(text);
 }
 
 async function hasBody(request: HonoRequest): Promise<boolean> {

@@ -1,16 +1,21 @@
 /**
  * The route table: the only place that knows an endpoint's method, path, permission and audit action.
- * Data only; the server, the README, the contract tests and the deployment files derive from it.
+ * Data only; the server, the README and the contract tests derive from it.
  */
 import type { AuditAction } from "./audit.ts";
 import type { Permission } from "./permissions.ts";
 
-export interface Route {
+/** What a function answers on. */
+export interface Endpoint {
   /** One name everywhere: `functions/<id>.ts`, metric label, log field, Knative Service. */
   readonly id: string;
   readonly method: "GET" | "POST" | "PUT" | "DELETE";
   /** A `{name}` segment is one percent-encoded path segment. */
   readonly path: string;
+  readonly summary: string;
+}
+
+export interface Route extends Endpoint {
   /** Who may call: nobody known yet (`none`), people with a JWT (`user`), or API keys as well (`any`). */
   readonly credential: "none" | "user" | "any";
   /** What the caller must be allowed to do; absent: being authenticated is enough. */
@@ -20,7 +25,6 @@ export interface Route {
   readonly audit: AuditAction;
   /** The action of an entry about an attempt that was not let in, where it has a name of its own. */
   readonly auditDenied?: AuditAction;
-  readonly summary: string;
 }
 
 export const routes = [
@@ -123,7 +127,46 @@ export const routes = [
     audit: "list_audit",
     summary: "List the tenant's audit trail, newest first",
   },
+  {
+    id: "audit-relay",
+    method: "POST",
+    path: "/trigger-log-offload",
+    credential: "user",
+    permission: "audit:relay",
+    target: "audit",
+    audit: "relay_audit",
+    summary: "Send what waits in the tenant's outbox to Loki now",
+  },
 ] as const satisfies readonly Route[];
+
+/**
+ * Where functions take CloudEvents: called by Knative Eventing inside the cluster, and on no public route. A function of
+ * this table may have a row in the other one as well.
+ */
+export const eventRoutes = [
+  {
+    id: "audit-ship",
+    method: "POST",
+    path: "/events/audit-ship",
+    summary: "Batch audit entries into Loki and take them out of the outbox",
+  },
+  {
+    id: "audit-relay",
+    method: "POST",
+    path: "/events/audit-relay",
+    summary: "Publish again what has been in an outbox for too long",
+  },
+  {
+    id: "data-expire",
+    method: "POST",
+    path: "/events/data-expire",
+    summary: "Turn the expiry of items into audit entries",
+  },
+] as const satisfies readonly Endpoint[];
+
+export type EventRouteId = (typeof eventRoutes)[number]["id"];
+export const eventRouteOf = (id: EventRouteId): Endpoint =>
+  eventRoutes.find((route) => route.id === id) as Endpoint;
 
 export type RouteId = (typeof routes)[number]["id"];
 
@@ -132,7 +175,8 @@ export const routeOf = (id: RouteId): Route => routes.find((route) => route.id =
 
 /** Methods of the API on a path template, as `Allow` lists them (RFC 9110, 10.2.1). GET answers HEAD too. */
 export function allowedMethods(path: string): string[] {
-  const methods = routes.filter((route) => route.path === path).map((route) => route.method as string);
+  const all: readonly Endpoint[] = [...routes, ...eventRoutes];
+  const methods = all.filter((route) => route.path === path).map((route) => route.method as string);
   if (methods.includes("GET")) methods.push("HEAD");
   return [...methods, "OPTIONS"];
 }

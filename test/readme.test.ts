@@ -3,7 +3,7 @@ import { execFileSync } from "node:child_process";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { expect, test } from "vitest";
 import { withGeneratedParts } from "../shared/node/dev/readme.ts";
-import { routes } from "../shared/routes.ts";
+import { eventRoutes, routes } from "../shared/routes.ts";
 
 const root = new URL("../", import.meta.url);
 const read = (file: string): string => readFileSync(new URL(file, root), "utf8");
@@ -42,7 +42,9 @@ test("its command for secrets prints what a production process starts with", () 
 });
 
 test("every function of the route table has its file, and no other file is among them", () => {
-  expect(readdirSync(new URL("functions", root)).sort()).toEqual(routes.map(({ id }) => `${id}.ts`).sort());
+  expect(readdirSync(new URL("functions", root)).sort()).toEqual(
+    [...new Set([...routes, ...eventRoutes].map(({ id }) => `${id}.ts`))].sort(),
+  );
 });
 
 test("the top level of shared/ is pure: it imports nothing that only Node has", () => {

@@ -1,16 +1,40 @@
 /** Loading functions by their ids. */
-import type { LatchkeyFunction } from "../function.ts";
-import { type RouteId, routes } from "../routes.ts";
+import type { LatchkeyFunction, Servable } from "../function.ts";
+import { type EventRouteId, eventRoutes, type RouteId, routes } from "../routes.ts";
 
-const ids = routes.map((route) => route.id);
-
-/** The functions that a process is to serve: one by its id, or `all`. Undefined for any other name. */
-export async function loadFunctions(name: string | undefined): Promise<LatchkeyFunction[] | undefined> {
-  const wanted = name === "all" ? ids : ids.filter((id) => id === name);
-  return wanted.length === 0 ? undefined : Promise.all(wanted.map(loadFunction));
+interface Module {
+  /** Of a function with a public route; of one that takes events only, that. */
+  readonly default: Servable;
+  /** What a function with a public route does with events. */
+  readonly events?: Servable;
 }
 
-async function loadFunction(id: RouteId): Promise<LatchkeyFunction> {
-  const module = (await import(`../../functions/${id}.ts`)) as { default: LatchkeyFunction };
-  return module.default;
+const load = (id: RouteId | EventRouteId): Promise<Module> => import(`../../functions/${id}.ts`);
+
+export const functionIds = [...new Set([...routes, ...eventRoutes].map(({ id }) => id))];
+
+/** Every function with a public route. */
+export const loadPublicFunctions = (): Promise<LatchkeyFunction[]> =>
+  Promise.all(routes.map(async ({ id }) => (await load(id)).default as LatchkeyFunction));
+
+/** Every function that takes events. */
+export const loadEventFunctions = (): Promise<Servable[]> =>
+  Promise.all(
+    eventRoutes.map(async ({ id }) => {
+      const { default: only, events = only } = await load(id);
+      return events;
+    }),
+  );
+
+/**
+ * What a process is to serve: a function by its id, with its public route and its events, or `all` public ones. Events
+ * are no part of `all`: they are the cluster's own business and must be reached by nobody else.
+ * @returns undefined for any other name
+ */
+export async function loadFunctions(name: string | undefined): Promise<Servable[] | undefined> {
+  if (name === "all") return loadPublicFunctions();
+  const id = functionIds.find((one) => one === name);
+  if (id === undefined) return undefined;
+  const { default: main, events } = await load(id);
+  return events === undefined ? [main] : [main, events];
 }

@@ -8,7 +8,7 @@ import type { Redis } from "ioredis";
 import type { Logger } from "pino";
 import { createApp, type SystemHandlers } from "../app.ts";
 import type { Config } from "../config.ts";
-import type { LatchkeyFunction } from "../function.ts";
+import type { Servable } from "../function.ts";
 import { createRedis, createRunScript } from "../redis/client.ts";
 import { backlogKey, SHARDS } from "../redis/keys.ts";
 import { createMetrics, type Metrics } from "./metrics.ts";
@@ -35,7 +35,7 @@ export interface RunningServer {
 }
 
 /** Everything of a process but the listening. */
-export async function createProcess(functions: readonly LatchkeyFunction[], config: Config, log: Logger) {
+export async function createProcess(functions: readonly Servable[], config: Config, log: Logger) {
   const redis = createRedis(config.REDIS_URL, (error) => log.warn({ err: error }, "redis connection"));
   const metrics = createMetrics(() => countBacklog(redis));
   const state = { draining: false, connected: false };
@@ -43,23 +43,25 @@ export async function createProcess(functions: readonly LatchkeyFunction[], conf
     state.connected = true;
   });
 
-  const { services, gate } = await createServices(functions, config, {
+  const run = createRunScript(redis, (script, seconds) => metrics.redis.observe({ script }, seconds));
+  const { services, gate, flush, close } = await createServices(functions, config, {
     redis,
-    run: createRunScript(redis, (script, seconds) => metrics.redis.observe({ script }, seconds)),
-    onLoginFailure: (reason) => metrics.loginFailures.inc({ reason }),
+    run,
+    metrics,
+    log,
   });
   const system = systemHandlers(metrics, () => state.connected && !state.draining);
   const app = createApp(functions, services, gate, { system, observe: createObserver(log, metrics) });
-  return { app, redis, state };
+  return { app, redis, state, flush, close };
 }
 
 /** @throws when the port cannot be had */
 export async function startServer(
-  functions: readonly LatchkeyFunction[],
+  functions: readonly Servable[],
   config: Config,
   log: Logger,
 ): Promise<RunningServer> {
-  const { app, redis, state } = await createProcess(functions, config, log);
+  const { app, redis, state, ...pipeline } = await createProcess(functions, config, log);
   const server = serve({
     fetch: app.fetch,
     port: config.PORT,
@@ -88,7 +90,9 @@ export async function startServer(
       state.draining = true;
       const deadline = Date.now() + config.LATCHKEY_SHUTDOWN_SECONDS * 1000;
       await Promise.race([requests.idle(), delay(Math.min(LAME_DUCK, deadline - Date.now()))]);
-      const finished = await close(server, deadline - Date.now());
+      const left = () => Math.max(0, deadline - Date.now());
+      const [finished] = await Promise.all([closeServer(server, left()), pipeline.flush(left())]);
+      await pipeline.close(left());
       // QUIT waits for the replies under way; without a connection there are none.
       if (redis.status === "ready") await redis.quit().catch(() => undefined);
       redis.disconnect();
@@ -133,7 +137,7 @@ function countRequests(server: Server) {
 }
 
 /** Stop accepting and let requests finish. @returns whether all did within `deadline` milliseconds */
-async function close(server: Server, deadline: number): Promise<boolean> {
+async function closeServer(server: Server, deadline: number): Promise<boolean> {
   const closed = new Promise<true>((resolve) => server.close(() => resolve(true)));
   const idle = setInterval(() => server.closeIdleConnections(), IDLE_CHECK);
   let timer: NodeJS.Timeout | undefined;

@@ -1,38 +1,58 @@
 /** Construction: from configuration and a Redis connection to the services that the functions of a process ask for. */
 import type { Redis } from "ioredis";
+import type { Logger } from "pino";
 import { type Config, parseConfig } from "../config.ts";
-import type { Gate, LatchkeyFunction, Services } from "../function.ts";
+import type { Gate, Servable, Services } from "../function.ts";
+import { pushBody } from "../loki.ts";
 import { createApiKeyStore } from "../redis/api-keys.ts";
 import { createAuditStore } from "../redis/audit.ts";
 import type { RunScript } from "../redis/client.ts";
 import { createExecute, createRefuse } from "../redis/execute.ts";
+import { recordExpiries } from "../redis/expiry.ts";
 import { createItemStore } from "../redis/items.ts";
 import { createLoginStore } from "../redis/logins.ts";
+import { createOutbox } from "../redis/outbox.ts";
 import { createUserStore } from "../redis/users.ts";
+import { createRelay } from "../relay.ts";
+import { createShipper, type Shipper } from "../shipper.ts";
 import { createTokenIssuer, createTokenVerifier } from "../tokens.ts";
 import { createKeyHasher } from "./key-hash.ts";
+import { createLokiClient } from "./loki-client.ts";
+import type { Metrics } from "./metrics.ts";
+import { observePublisher, observeShipper } from "./pipeline-metrics.ts";
+import { createPublisher, type Publisher } from "./publisher.ts";
 
 interface Parts {
   readonly redis: Redis;
   readonly run: RunScript;
-  readonly onLoginFailure: (reason: string) => void;
+  readonly metrics: Metrics;
+  readonly log: Logger;
 }
 
+/** Variables that a service cannot do without. */
+const required: { readonly [Name in keyof Services]?: readonly (keyof Config)[] } = {
+  issueToken: ["LATCHKEY_JWT_PRIVATE_KEY"],
+  shipper: ["LOKI_URL"],
+};
+
 /** The configuration of a process that serves these functions. @throws {ConfigError} */
-export function configFor(
-  functions: readonly LatchkeyFunction[],
-  env: Parameters<typeof parseConfig>[0],
-): Config {
-  const signs = functions.some(({ needs }) => needs.includes("issueToken"));
-  return parseConfig(env, signs ? ["LATCHKEY_JWT_PRIVATE_KEY"] : []);
+export const configFor = (functions: readonly Servable[], env: Parameters<typeof parseConfig>[0]): Config =>
+  parseConfig(env, [
+    ...new Set(functions.flatMap(({ needs }) => needs.flatMap((name) => required[name] ?? []))),
+  ]);
+
+/** A value that `configFor` has seen to. */
+function configured<T>(value: T | undefined): T {
+  if (value === undefined) throw new Error("configFor() was not asked");
+  return value;
 }
 
 /** What these functions need and nothing else: a process that signs no tokens holds no private key. */
 export async function createServices(
-  functions: readonly LatchkeyFunction[],
+  functions: readonly Servable[],
   config: Config,
-  { redis, run, onLoginFailure }: Parts,
-): Promise<{ services: Services; gate: Gate }> {
+  { redis, run, metrics, log }: Parts,
+) {
   const tokens = { issuer: config.LATCHKEY_JWT_ISSUER, audience: config.LATCHKEY_JWT_AUDIENCE };
   const authenticator = {
     verifyToken: await createTokenVerifier(config.LATCHKEY_JWT_PUBLIC_KEYS.keys, tokens),
@@ -40,7 +60,16 @@ export async function createServices(
     keyEnv: config.LATCHKEY_MODE === "production" ? "live" : "test",
   };
   const outboxLimit = config.AUDIT_OUTBOX_MAX_ENTRIES;
-  const execute = createExecute(run, outboxLimit);
+  const outbox = createOutbox(redis, run);
+
+  const source = `/functions/${functions.length === 1 ? functions[0]?.route.id : "all"}`;
+  const { K_SINK: sink, K_CE_OVERRIDES: overrides = {} } = config;
+  const observe = observePublisher(metrics.registry);
+  const newPublisher = (): Publisher | undefined =>
+    sink === undefined ? undefined : createPublisher({ sink, source, overrides, observe });
+  const publisher = newPublisher();
+  const execute = createExecute(run, outboxLimit, publisher?.publish);
+  let shipper: Shipper | undefined;
 
   const factories: { [Name in keyof Services]: () => Services[Name] | Promise<Services[Name]> } = {
     items: () => createItemStore(execute),
@@ -52,7 +81,8 @@ export async function createServices(
         run,
         redis,
         outboxLimit,
-        onFailure: onLoginFailure,
+        onEntry: publisher?.publish,
+        onFailure: (reason) => metrics.loginFailures.inc({ reason }),
         limits: {
           perUser: config.LATCHKEY_LOGIN_MAX_FAILURES,
           perAddress: config.LATCHKEY_LOGIN_MAX_FAILURES_PER_ADDRESS,
@@ -63,22 +93,52 @@ export async function createServices(
       const { createPasswordHasher } = await import("./passwords.ts");
       return createPasswordHasher(config.LATCHKEY_ARGON2_CONCURRENCY);
     },
-    issueToken: () => {
-      const key = config.LATCHKEY_JWT_PRIVATE_KEY;
-      if (key === undefined) throw new Error("configFor() requires the private key of whoever issues tokens");
-      return createTokenIssuer(key, { ...tokens, lifetime: config.LATCHKEY_JWT_LIFETIME_SECONDS });
+    issueToken: () =>
+      createTokenIssuer(configured(config.LATCHKEY_JWT_PRIVATE_KEY), {
+        ...tokens,
+        lifetime: config.LATCHKEY_JWT_LIFETIME_SECONDS,
+      }),
+    outbox: () => outbox,
+    shipper: () => {
+      const loki = createLokiClient({ url: configured(config.LOKI_URL) });
+      const count = observeShipper(metrics.registry, () => configured(shipper).stats());
+      shipper = createShipper({
+        push: loki.push,
+        encode: pushBody,
+        remove: outbox.remove,
+        quarantine: outbox.quarantine,
+        observe(event) {
+          count(event);
+          const { type, tenantId: tenant } = { tenantId: undefined, ...event };
+          if (event.type === "held")
+            log.error({ tenant, status: event.status, text: event.text }, "tenant held");
+          if (event.type === "quarantined") {
+            log.error({ tenant, seq: event.entry.seq, reason: event.reason }, type);
+          }
+          if (event.type === "store_failed") log.error({ tenant, err: event.error }, event.operation);
+        },
+      });
+      return shipper;
     },
+    relay: () =>
+      createRelay({ outbox, newPublisher, onError: (task_id, err) => log.error({ task_id, err }, "relay") }),
+    expiries: () => ({ record: () => recordExpiries(redis, run, outboxLimit) }),
   };
 
   const needed = [...new Set(functions.flatMap((one) => one.needs))];
   const built = await Promise.all(needed.map(async (name) => [name, await factories[name]()] as const));
+  const gate: Gate = {
+    authenticator,
+    refuse: createRefuse(execute),
+    maxValueBytes: config.LATCHKEY_VALUE_MAX_BYTES,
+    trustedProxies: config.LATCHKEY_TRUSTED_PROXIES,
+  };
   return {
     services: Object.fromEntries(built) as unknown as Services,
-    gate: {
-      authenticator,
-      refuse: createRefuse(execute),
-      maxValueBytes: config.LATCHKEY_VALUE_MAX_BYTES,
-      trustedProxies: config.LATCHKEY_TRUSTED_PROXIES,
-    },
+    gate,
+    /** Let deliveries that wait be settled now. @param deadline milliseconds */
+    flush: (deadline: number) => shipper?.close(deadline),
+    /** After the last request: publish what is held. @param deadline milliseconds */
+    close: (deadline: number) => publisher?.close(deadline),
   };
 }

@@ -8,6 +8,11 @@ const MAX_EXAMINED = 1_000;
 
 export function createAuditStore(execute: Execute): AuditStore {
   return {
+    async recordRelay(call) {
+      await execute(call, { script: "accept-request" });
+      return call.tenantId ?? "";
+    },
+
     async list(call, filter, { limit, cursor }) {
       const filtered = Object.values(filter).some((wanted) => wanted !== undefined);
       const examined = filtered ? MAX_EXAMINED : limit;

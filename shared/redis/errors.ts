@@ -11,7 +11,7 @@ export function storeError(error: unknown): unknown {
   // The original error carries the command with all its arguments, which no log may see.
   if (isReply && !UNAVAILABLE.test(message)) return new Error(`Redis: ${message}`);
   return new Problem("store_unavailable", {
-    detail: "Whether the operation happened is not known when it was under way.",
+    detail: "The operation may have happened nevertheless: look before you repeat it.",
     cause: `Redis: ${message}`,
   });
 }

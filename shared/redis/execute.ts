@@ -45,10 +45,14 @@ export function createExecute(run: RunScript, outboxLimit: number, onEntry?: OnE
     const [code, tenantId, result, appended] = reply as [string, string, unknown, Appended?];
     if (tenantId !== "") call.tenantId = tenantId;
     if (appended !== undefined) onEntry?.(appendedEntry(tenantId, appended, context));
-    if (code !== expects) throw problemOf(code, needed.join(" "));
+    if (code !== expects) throw problemOf(code, isForPeople(call) ? "" : needed.join(" "));
     return result;
   };
 }
+
+/** An API key at a route that takes none: no scope would help. */
+const isForPeople = ({ caller, route }: Call): boolean =>
+  caller.kind === "api_key" && route.credential !== "any";
 
 function callerKeys(tenant: TenantKeys, caller: Caller): string[] {
   const { tenant: record, users, apiKeys, outbox, pending, backlog } = tenant;

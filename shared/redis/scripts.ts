@@ -9,6 +9,7 @@ const settling = ["settle"] as const;
 
 /** What each script stands on, in order. */
 const libraries = {
+  "accept-request": operation,
   "create-api-key": operation,
   "create-item": ["outbox", "expiry", "operation", "item"],
   "create-tenant": audited,

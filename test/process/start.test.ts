@@ -99,6 +99,7 @@ test("the printed commands run unchanged in a strict shell, and each does what i
     ["create_api_key", "success"],
     ["create_key", "success"],
     ["get_key", "success"],
+    ["delete_key", "success"],
     ["list_api_keys", "success"],
     ["list_api_keys", "success"],
     ["delete_api_key", "success"],

@@ -16,6 +16,7 @@ const HELD_BY = {
   "keys:read": ["admin", "user"],
   "keys:write": ["admin", "user"],
   "audit:read": ["admin"],
+  "audit:relay": ["admin"],
 } as const satisfies Record<Permission, readonly string[]>;
 const permissions = Object.keys(HELD_BY) as Permission[];
 

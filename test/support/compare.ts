@@ -9,7 +9,7 @@ export interface Comparable {
 
 /** Tenant, key, entry and user ids, key texts and the ends of key texts: random in every run. */
 const RANDOM =
-  /t-[0-9a-f]{8}-[0-9a-f-]{27}|(?:key|evt|usr)_[0-9A-Za-z]{16}|lk_test_[0-9A-Za-z]{54}_[0-9A-Za-z]{6}|…[0-9A-Za-z]{4}/g;
+  /(?:task_|t-)[0-9a-f]{8}-[0-9a-f-]{27}|(?:key|evt|usr)_[0-9A-Za-z]{16}|lk_test_[0-9A-Za-z]{54}_[0-9A-Za-z]{6}|…[0-9A-Za-z]{4}/g;
 const TIME = /\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z/g;
 /** Milliseconds around now: a time inside is one of this run, any other is what a row says it is. */
 const TODAY = 24 * 3600 * 1000;

@@ -3,9 +3,9 @@ import type { Redis } from "ioredis";
 import { inject } from "vitest";
 import { looksLikeApiKey } from "../../shared/api-key.ts";
 import { type Config, parseConfig } from "../../shared/config.ts";
-import { type LatchkeyFunction, schemasOf } from "../../shared/function.ts";
+import { schemasOf } from "../../shared/function.ts";
 import { makeSecrets } from "../../shared/node/dev/make-secrets.ts";
-import { loadFunctions } from "../../shared/node/functions.ts";
+import { loadPublicFunctions } from "../../shared/node/functions.ts";
 import { createLog } from "../../shared/node/log.ts";
 import { createPasswordHasher } from "../../shared/node/passwords.ts";
 import { createProcess } from "../../shared/node/server.ts";
@@ -59,9 +59,9 @@ export async function createHarness(env: Record<string, string> = {}) {
     ...secrets,
     ...env,
   });
-  const functions = (await loadFunctions("all")) as LatchkeyFunction[];
+  const functions = await loadPublicFunctions();
   const logLines: string[] = [];
-  const log = createLog("debug", functions.flatMap(schemasOf), { write: (line) => void logLines.push(line) });
+  const log = createLog("debug", schemasOf(functions), { write: (line) => void logLines.push(line) });
   const { app, redis } = await createProcess(functions, config, log);
   const run = createRunScript(redis, () => undefined);
   const issue = await createTokenIssuer(config.LATCHKEY_JWT_PRIVATE_KEY as never, {

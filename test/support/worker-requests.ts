@@ -223,6 +223,18 @@ export const table: readonly Row[] = [
     get(`/audit?key=${encodeURIComponent(KEY)}`, w.admin),
   ),
 
+  row("audit-relay", 202, "what waits is to go out", (w) => [
+    "POST",
+    "/trigger-log-offload",
+    { as: w.admin },
+  ]),
+  row("audit-relay", 403, "a user who may not ask for that", (w) => [
+    "POST",
+    "/trigger-log-offload",
+    { as: w.user },
+  ]),
+  row("audit-relay", 401, "no credential", () => ["POST", "/trigger-log-offload", {}]),
+
   row("any path", 404, "a path that does not exist", (w) => get("/nothing/here", w.admin)),
   row("any path", 404, "two segments where a key is one", (w) => get("/data/a/b", w.admin)),
   row("any path", 405, "a method that does not exist", (w) => ["PATCH", "/data/a", { as: w.admin }]),

@@ -6,6 +6,7 @@ import apiKeysCreate from "../../functions/api-keys-create.ts";
 import apiKeysDelete from "../../functions/api-keys-delete.ts";
 import apiKeysList from "../../functions/api-keys-list.ts";
 import auditList from "../../functions/audit-list.ts";
+import auditRelay from "../../functions/audit-relay.ts";
 import dataCreate from "../../functions/data-create.ts";
 import dataDelete from "../../functions/data-delete.ts";
 import dataGet from "../../functions/data-get.ts";
@@ -15,6 +16,7 @@ import { createApp } from "../../shared/app.ts";
 import { parseConfig } from "../../shared/config.ts";
 import type { Gate, Services } from "../../shared/function.ts";
 import { createKeyHasher } from "../../shared/node/key-hash.ts";
+import type { Outbox } from "../../shared/outbox.ts";
 import { Problem, type ProblemCode } from "../../shared/problems.ts";
 import { createApiKeyStore } from "../../shared/redis/api-keys.ts";
 import { createAuditStore } from "../../shared/redis/audit.ts";
@@ -23,6 +25,7 @@ import { createExecute, createRefuse } from "../../shared/redis/execute.ts";
 import { createItemStore } from "../../shared/redis/items.ts";
 import type { ScriptName } from "../../shared/redis/scripts.ts";
 import { createUserStore } from "../../shared/redis/users.ts";
+import { createRelay } from "../../shared/relay.ts";
 import { createTokenVerifier } from "../../shared/tokens.ts";
 
 /** What the worker asks of the Node side. */
@@ -47,7 +50,7 @@ export interface WorkerEnv {
 /** All but token-issue: @node-rs/argon2 has no build for workerd. */
 const functions = [
   ...[usersMe, dataCreate, dataGet, dataUpdate, dataDelete],
-  ...[apiKeysCreate, apiKeysList, apiKeysDelete, auditList],
+  ...[apiKeysCreate, apiKeysList, apiKeysDelete, auditList, auditRelay],
 ];
 
 const runOver =
@@ -75,6 +78,8 @@ async function build({ VARIABLES, STORE }: WorkerEnv) {
     apiKeys: createApiKeyStore(execute, authenticator),
     users: createUserStore(execute),
     audit: createAuditStore(execute),
+    // A worker has no sink, so nothing is read from an outbox.
+    relay: createRelay({ outbox: {} as Outbox, newPublisher: () => undefined, onError: () => undefined }),
   };
   for (const { route, needs } of functions) {
     const missing = needs.filter((need) => !(need in services));

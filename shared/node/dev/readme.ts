@@ -2,7 +2,7 @@
 import { environment } from "../../config.ts";
 import { rolesHolding } from "../../permissions.ts";
 import { problemTable } from "../../problems.ts";
-import { type Route, routes } from "../../routes.ts";
+import { eventRoutes, type Route, routes } from "../../routes.ts";
 import { secretFields } from "../../secrets.ts";
 import { walkthroughText } from "./walkthrough.ts";
 
@@ -41,6 +41,16 @@ function configuration(): string {
   return table(["Variable", "Default", "Meaning"], rows);
 }
 
+const events = (): string =>
+  table(
+    ["Function", "Route", "What it does"],
+    eventRoutes.map(({ id, method, path, summary }) => [
+      `[\`${id}\`](functions/${id}.ts)`,
+      `\`${method} ${path}\``,
+      summary,
+    ]),
+  );
+
 const problems = (): string =>
   table(
     ["Status", "`code`", "Title"],
@@ -49,7 +59,7 @@ const problems = (): string =>
 
 const walkthrough = (): string => `\`\`\`sh\n${walkthroughText("http://127.0.0.1:8080")}\`\`\``;
 
-const parts: Record<string, () => string> = { endpoints, configuration, problems, walkthrough };
+const parts: Record<string, () => string> = { endpoints, events, configuration, problems, walkthrough };
 
 /** A README with its generated parts as they should be today. */
 export const withGeneratedParts = (readme: string): string =>

@@ -4,7 +4,7 @@ import { existsSync, readFileSync, rmSync, statfsSync } from "node:fs";
 import { connect as connectSocket, createServer } from "node:net";
 import { join, relative } from "node:path";
 import { Redis } from "ioredis";
-import { Failure } from "./failure.ts";
+import { Failure } from "../failure.ts";
 import { makePrivate } from "./private-folder.ts";
 
 /** Scripts write after reading the clock, which Redis replicates by effect from 7.0 on. */

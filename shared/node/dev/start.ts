@@ -4,13 +4,13 @@ import { join } from "node:path";
 import { ConfigError, DEMO_MARK } from "../../config.ts";
 import { schemasOf } from "../../function.ts";
 import { createRunScript } from "../../redis/client.ts";
+import { Failure, sentenceFor } from "../failure.ts";
 import { loadFunctions } from "../functions.ts";
 import { createLog } from "../log.ts";
 import { type RunningServer, startServer } from "../server.ts";
 import { configFor } from "../services.ts";
 import { onSignal } from "../signals.ts";
 import { createDemoUsers, DEMO_PASSWORD } from "./demo.ts";
-import { Failure, sentenceFor } from "./failure.ts";
 import { makeSecrets } from "./make-secrets.ts";
 import { makePrivate } from "./private-folder.ts";
 import { ensureRedisServer, type LocalRedis, startRedis } from "./redis-server.ts";
@@ -62,7 +62,7 @@ async function serve(local: LocalRedis | undefined): Promise<RunningServer> {
     ...process.env,
     ...(local === undefined ? {} : { REDIS_URL: local.url }),
   });
-  const log = createLog(config.LATCHKEY_LOG_LEVEL, functions.flatMap(schemasOf));
+  const log = createLog(config.LATCHKEY_LOG_LEVEL, schemasOf(functions));
   return startServer(functions, config, log);
 }
 
@@ -115,9 +115,8 @@ function readSecrets(file: string): Record<string, string> {
 }
 
 function fail(error: unknown): never {
-  const port = Number(process.env["PORT"] || 8080);
   const message =
-    error instanceof ConfigError ? `Wrong configuration:\n${error.message}` : sentenceFor(error, port);
+    error instanceof ConfigError ? `Wrong configuration:\n${error.message}` : sentenceFor(error, process.env);
   process.stderr.write(`${message}\n`);
   process.exit(1);
 }

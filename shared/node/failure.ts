@@ -4,9 +4,10 @@ export class Failure extends Error {
 }
 
 /** One sentence for what commonly goes wrong on a machine. */
-export function sentenceFor(error: unknown, port: number): string {
+export function sentenceFor(error: unknown, env: NodeJS.ProcessEnv): string {
+  const port = env["PORT"] || 8080;
   const { code, path } = error as { code?: string; path?: string };
-  if (code === "EADDRINUSE") return `Port ${port} is in use. Set PORT to a free one: PORT=8081 npm start`;
+  if (code === "EADDRINUSE") return `Port ${port} is in use. Set PORT to a free one, such as PORT=8081.`;
   if (code === "EACCES" && path === undefined)
     return `Port ${port} needs more rights. Set PORT to one above 1023.`;
   if (code === "ENOSPC") return `The disk is full: cannot write ${path ?? "the data folder"}.`;

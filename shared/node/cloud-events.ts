@@ -1,0 +1,11 @@
+/** Events as HTTP requests, by the CloudEvents package, which needs Node. */
+import type { AuditEvent } from "../events.ts";
+
+/** The HTTP request that carries an event, in binary mode. The package is loaded with the first one: it takes 30 ms. */
+export async function encodeEvent({ attributes, data }: AuditEvent) {
+  const { CloudEvent, HTTP } = await import("cloudevents");
+  // Text is passed on as it is, so entries are made JSON only once.
+  const { headers } = HTTP.binary(new CloudEvent<string>({ ...attributes, data }));
+  const texts = Object.entries(headers).map(([name, value]) => [name, String(value)] as const);
+  return { headers: Object.fromEntries(texts), body: data };
+}

@@ -1,0 +1,101 @@
+/** Metrics of the audit pipeline. */
+import { Counter, Gauge, Histogram, type Registry } from "prom-client";
+import type { ShipStats } from "../ship-buffer.ts";
+import type { ShipperEvent } from "../ship-outcome.ts";
+import type { PublisherObserver } from "./publisher.ts";
+
+/** Seconds: from a broker that answers at once to one that does so after its consumers. */
+const BUCKETS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
+
+export function observePublisher(registry: Registry): PublisherObserver {
+  const registers = [registry];
+  const published = new Counter({
+    name: "latchkey_audit_published_total",
+    help: "Audit entries that the sink has taken",
+    registers,
+  });
+  const left = new Counter({
+    name: "latchkey_audit_left_total",
+    help: "Audit entries left to the relay",
+    labelNames: ["reason"],
+    registers,
+  });
+  const posts = new Histogram({
+    name: "latchkey_audit_post_duration_seconds",
+    help: "Time of one POST to the sink",
+    labelNames: ["status"],
+    buckets: BUCKETS,
+    registers,
+  });
+  return {
+    published: (entries) => published.inc(entries),
+    left: (reason, entries) => left.inc({ reason }, entries),
+    posted: (status, seconds) => posts.observe({ status: String(status) }, seconds),
+  };
+}
+
+/** @param stats what the shipper holds, asked at every scrape */
+export function observeShipper(registry: Registry, stats: () => ShipStats): (event: ShipperEvent) => void {
+  const registers = [registry];
+  const counter = (name: string, help: string, ...labelNames: string[]) =>
+    new Counter({ name: `latchkey_ship_${name}_total`, help, labelNames, registers });
+  const gauge = (name: string, help: string, value: () => number) =>
+    new Gauge({
+      name: `latchkey_ship_${name}`,
+      help,
+      registers,
+      collect() {
+        this.set(value());
+      },
+    });
+  gauge("waiting_entries", "Entries that are not settled yet", () => stats().entries);
+  gauge("oldest_seconds", "Since when the oldest of them has been here", () => stats().oldestMs / 1000);
+  gauge("held_tenants", "Tenants whose pushes Loki answers with what no retry cures", () => stats().held);
+  const received = counter("received", "Entries that events brought");
+  const duplicates = counter("duplicates", "Entries that were here already");
+  const shipped = counter("shipped", "Entries that Loki has");
+  const refused = counter("refused", "Entries that found no room", "reason");
+  const retried = counter("retried", "Pushes that go again", "status");
+  const bisected = counter("bisected", "Batches cut in half to find what Loki refuses", "status");
+  const quarantined = counter("quarantined", "Entries that Loki will never take", "reason");
+  const failures = counter(
+    "store_failures",
+    "Failed operations on the outbox or the quarantine",
+    "operation",
+  );
+  const forgotten = counter("forgotten", "Entries given back to the outbox for want of room");
+  const pushes = new Histogram({
+    name: "latchkey_ship_push_duration_seconds",
+    help: "Time of one push to Loki",
+    labelNames: ["status"],
+    buckets: BUCKETS,
+    registers,
+  });
+
+  return function observe(event) {
+    switch (event.type) {
+      case "received":
+        received.inc(event.entries);
+        return duplicates.inc(event.duplicates);
+      case "refused":
+        return refused.inc({ reason: event.reason }, event.entries);
+      case "push":
+        return pushes.observe({ status: String(event.status) }, event.seconds);
+      case "shipped":
+        return shipped.inc(event.entries);
+      case "retried":
+        return retried.inc({ status: String(event.status) });
+      case "bisected":
+        return bisected.inc({ status: String(event.status) });
+      case "quarantined":
+        return quarantined.inc({ reason: event.class });
+      case "store_failed":
+        return failures.inc({ operation: event.operation });
+      case "forgotten":
+        return forgotten.inc(event.entries);
+      case "held":
+      case "released":
+        return;
+    }
+  };
+}

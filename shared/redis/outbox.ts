@@ -1,0 +1,67 @@
+/** The outboxes: what audit entries wait in until Loki has them. */
+import type { Redis } from "ioredis";
+import type { AuditEntry } from "../audit.ts";
+import type { Outbox } from "../outbox.ts";
+import { decodeEntry } from "./audit.ts";
+import type { RunScript } from "./client.ts";
+import { read } from "./errors.ts";
+import { pendingKey, SHARDS, tenantKeys, tenantTag } from "./keys.ts";
+
+/** Entries that one script call removes at most. */
+const MAX_REMOVED = 1_000;
+/** Tenants of a shard that one look at the overdue takes at most; which ones is drawn, so that none can be in front for ever. */
+const MAX_TENANTS = 100;
+/** Entries of a tenant that it takes at most: the oldest. */
+const MAX_PER_TENANT = 500;
+/** Tenants that are remembered to exist; a tenant is never deleted. */
+const MAX_KNOWN = 10_000;
+
+export function createOutbox(redis: Redis, run: RunScript): Outbox {
+  const known = new Set<string>();
+  const settling = (tenantId: string) => {
+    const { outbox, pending, backlog, quarantine } = tenantKeys(tenantTag(tenantId));
+    return { keys: [outbox, pending, backlog], quarantine };
+  };
+
+  async function readOldest(tenantId: string, before: number, count: number): Promise<AuditEntry[]> {
+    const { outbox } = tenantKeys(tenantTag(tenantId));
+    const rows = await read(redis.xrange(outbox, "-", "+", "COUNT", count));
+    const entries = rows.map(([id, fields]) => decodeEntry(tenantId, id, fields));
+    return entries.filter(({ timestamp }) => Date.parse(timestamp) < before);
+  }
+
+  return {
+    async hasTenant(tenantId) {
+      if (known.has(tenantId)) return true;
+      const exists = (await read(redis.hget(tenantKeys(tenantTag(tenantId)).tenant, "id"))) === tenantId;
+      if (exists && known.size < MAX_KNOWN) known.add(tenantId);
+      return exists;
+    },
+
+    async remove(tenantId, seqs) {
+      const { keys } = settling(tenantId);
+      for (let i = 0; i < seqs.length; i += MAX_REMOVED) {
+        await run("remove-entries", keys, [tenantId, ...seqs.slice(i, i + MAX_REMOVED).map(String)]);
+      }
+    },
+
+    async quarantine(tenantId, entry, reason) {
+      const { keys, quarantine } = settling(tenantId);
+      const kept = JSON.stringify({ entry, reason, at: new Date().toISOString() });
+      await run("quarantine-entry", [...keys, quarantine], [tenantId, String(entry.seq), kept]);
+    },
+
+    async overdue(before, limit) {
+      const found: AuditEntry[] = [];
+      for (let shard = 0; shard < SHARDS && found.length < limit; shard += 1) {
+        for (const tenantId of await read(redis.zrandmember(pendingKey(shard), MAX_TENANTS))) {
+          const room = Math.min(MAX_PER_TENANT, limit - found.length);
+          if (room > 0) found.push(...(await readOldest(tenantId, before, room)));
+        }
+      }
+      return found;
+    },
+
+    ofTenant: (tenantId, limit) => readOldest(tenantId, Number.POSITIVE_INFINITY, limit),
+  };
+}
