@@ -67,7 +67,7 @@ export function createOutcome({ stores, limits, clock, buffer, tell }: Options) 
         tenant.ailing = true;
         return goAgain(stream, piece, answer);
       case "throttled":
-        release(tenant);
+        if (current) release(tenant);
         return slowDown(stream, piece, answer, current);
       case "hold":
         if (tenant.held === undefined) tell({ type: "held", tenantId: tenant.id, ...answer });

@@ -163,14 +163,13 @@ export function createShipper(ports: Ports): Shipper {
 
   /** The body of a batch, or of its first half when it has become larger than it was taken for, or why there is none. */
   function encoded(stream: Stream, batch: Piece): [piece: Piece, body: string | PushAnswer] {
-    try {
-      for (let piece = batch; ; ) {
+    for (let piece = batch; ; piece = halve(stream, piece)) {
+      try {
         const body = encode(piece.items.map(({ entry }) => entry));
         if (piece.items.length === 1 || !exceeds(body, limits.batchBytes)) return [piece, body];
-        piece = halve(stream, piece);
+      } catch (error) {
+        return [piece, { status: UNENCODABLE, text: String(error) }];
       }
-    } catch (error) {
-      return [batch, { status: UNENCODABLE, text: String(error) }];
     }
   }
 
@@ -180,13 +179,21 @@ export function createShipper(ports: Ports): Shipper {
     tenant.inFlight++;
     inFlight++;
     ailingInFlight += ailing;
-    const answer = await push(tenant.id, body).catch((error) => ({ status: 0, text: String(error) }));
+    const answer = await pushed(tenant.id, body);
     tenant.inFlight--;
     inFlight--;
     ailingInFlight -= ailing;
     const seconds = (clock.now() - since) / 1_000;
     tell({ type: "push", tenantId: tenant.id, status: answer.status, seconds, entries });
     return answer;
+  }
+
+  async function pushed(tenantId: string, body: string): Promise<PushAnswer> {
+    try {
+      return await push(tenantId, body);
+    } catch (error) {
+      return { status: 0, text: String(error) };
+    }
   }
 
   function close(deadlineMs: number): Promise<boolean> {

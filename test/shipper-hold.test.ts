@@ -56,3 +56,12 @@ test("a 429 ends it: Loki knows the tenant again", async () => {
   await rig.clock.advance(31_000);
   expect([rig.stats().held, rig.eventsOf("released").length]).toEqual([0, 1]);
 });
+
+test("a 429 to what was under way before does not end it", async () => {
+  const rig = createRig({
+    answer: ({ action }) => (action === "get_key" ? { after: 1_000, status: 429 } : 401),
+  });
+  rig.send("acme", [entryOf("acme", 1, { action: "get_key" }), entryOf("acme", 2)]);
+  await rig.clock.advance(5_000);
+  expect([rig.stats().held, rig.eventsOf("released")]).toEqual([1, []]);
+});

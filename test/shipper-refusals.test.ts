@@ -125,3 +125,17 @@ test("an entry that cannot even be encoded is quarantined, and the rest arrives"
   expect(rig.quarantined).toEqual([{ tenant: "acme", seq: 3, reason: "-1 TypeError: a cycle" }]);
   expect(rig.pushes.flatMap(({ seqs }) => seqs)).toEqual([1, 2, 4, 5, 6, 7, 8, 9, 10]);
 });
+
+test("an entry that cannot be encoded is found in a batch that is too large as well", async () => {
+  const rig = createRig({
+    encode: (entries) => {
+      if (entries.length > 8) return " ".repeat(1_000_001);
+      if (entries.some(({ seq }) => seq === 3)) throw new TypeError("a cycle");
+      return JSON.stringify(entries.map(({ seq, action }) => ({ seq, action })));
+    },
+  });
+  await settledAfter(rig, 32);
+  expect(rig.quarantined.map(({ seq }) => seq)).toEqual([3]);
+  expect(rig.pushes.flatMap(({ seqs }) => seqs)).toEqual(numbers(1, 32).filter((seq) => seq !== 3));
+  expect(rig.stats().entries).toBe(0);
+});

@@ -27,8 +27,6 @@ export interface BrokerOptions {
   readonly timeoutMs?: number;
 }
 
-type Broker = Awaited<ReturnType<typeof startBroker>>;
-
 interface StoredEvent {
   readonly attributes: Readonly<Record<string, string>>;
   readonly contentType: string;

@@ -62,7 +62,7 @@ export async function createHarness(env: Record<string, string> = {}) {
   const functions = await loadPublicFunctions();
   const logLines: string[] = [];
   const log = createLog("debug", schemasOf(functions), { write: (line) => void logLines.push(line) });
-  const { app, redis } = await createProcess(functions, config, log);
+  const { app, redis, close } = await createProcess(functions, config, log);
   const run = createRunScript(redis, () => undefined);
   const issue = await createTokenIssuer(config.LATCHKEY_JWT_PRIVATE_KEY as never, {
     issuer: config.LATCHKEY_JWT_ISSUER,
@@ -146,7 +146,10 @@ export async function createHarness(env: Record<string, string> = {}) {
     },
     /** Entries of the tenant's trail, oldest first, read straight from the stream. */
     trail: (tenant: TestTenant) => readTrail(redis, tenant),
-    close: () => redis.quit(),
+    async close() {
+      await close(5_000);
+      await redis.quit();
+    },
   };
 }
 

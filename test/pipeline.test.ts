@@ -1,0 +1,172 @@
+/** From an operation to its line in Loki: through functions, broker, audit-ship and relay, as they are deployed. */
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { toEvents } from "../shared/events.ts";
+import { encodeEvent } from "../shared/node/cloud-events.ts";
+import { forEachLoki } from "./support/each-loki.ts";
+import type { TestTenant } from "./support/harness.ts";
+import { entriesOf, entryOf } from "./support/loki-tools.ts";
+import { startPipeline } from "./support/pipeline.ts";
+
+type Pipeline = Awaited<ReturnType<typeof startPipeline>>;
+
+/** Sequence numbers in Loki, oldest first. */
+async function arrived({ loki }: Pipeline, tenant: TestTenant): Promise<(number | undefined)[]> {
+  return (await loki.tenant(tenant.id).seqs()).reverse();
+}
+
+const upTo = (count: number): number[] => Array.from({ length: count }, (_, index) => index + 1);
+const within = { timeout: 15_000, interval: 100 };
+
+forEachLoki({}, ({ loki, ours }) => {
+  let pipeline: Pipeline;
+  beforeAll(async () => {
+    pipeline = await startPipeline(loki().url);
+  });
+  afterAll(() => pipeline?.stop());
+
+  /** Ten operations of five kinds, denied and failed ones among them. */
+  async function work(tenant: TestTenant): Promise<void> {
+    const { api } = pipeline;
+    const as = tenant.admin.token;
+    const key = await api.apiKey(tenant);
+    await api.send("POST", "/data", { as: key.text, json: { key: "a", value: 1 } });
+    await api.send("POST", "/data", { as: key.text, json: { key: "a", value: 1 } });
+    await api.send("PUT", "/data/a", { as, json: { value: 2 } });
+    await api.send("GET", "/data/a", { as: key.text });
+    await api.send("DELETE", "/data/a", { as });
+    await api.send("GET", "/audit", { as: tenant.user.token });
+    await api.send("DELETE", `/api-keys/${key.id}`, { as });
+    await api.send("GET", "/data/a", { as: key.text });
+    await api.send("POST", "/data", { as, raw: "{", headers: { "content-type": "application/json" } });
+  }
+
+  test("every operation's entry reaches the tenant's own Loki space once, as it stood in the outbox, and leaves it", async () => {
+    const { api } = pipeline;
+    const [tenant, other] = [await api.tenant(), await api.tenant()];
+    await Promise.all([work(tenant), work(other)]);
+    await expect.poll(() => arrived(pipeline, tenant), within).toEqual(upTo(10));
+    await expect.poll(() => arrived(pipeline, other), within).toEqual(upTo(10));
+    await expect.poll(() => pipeline.waiting(tenant), within).toBe(0);
+    const lines = (await pipeline.loki.tenant(tenant.id).lines()).map(({ line }) => JSON.parse(line));
+    expect(new Set(lines.map(({ tenant_id }) => tenant_id))).toEqual(new Set([tenant.id]));
+    expect(lines[0]).toMatchObject({ seq: 10, action: "create_key", outcome: "failure" });
+  });
+
+  test("what the broker did not take, the relay publishes: nothing is lost and nothing arrives twice", async () => {
+    const { api, tick } = pipeline;
+    const tenant = await api.tenant();
+    await api.send("GET", "/users/me", { as: tenant.user.token });
+    await expect.poll(() => pipeline.waiting(tenant), within).toBe(0);
+    // As if it had been lost: an entry that no event was sent for, old enough to be looked for.
+    const at = Date.now() - 60_000;
+    const context = JSON.stringify({
+      ...{ id: "evt_lost", action: "get_user", request_id: "r" },
+      ...{ target: { type: "user", id: "u" }, details: {} },
+    });
+    const actor = `user:${tenant.user.id}`;
+    const fields = { context, at, outcome: "success", reason: "", actor, username: "u" };
+    await api.redis.xadd(tenant.keys.outbox, "2-0", ...Object.entries(fields).flat().map(String));
+    await api.redis.incr(tenant.keys.backlog);
+    await api.redis.zadd(tenant.keys.pending, at, tenant.id);
+    const ticks = await Promise.all([tick("audit-relay"), tick("audit-relay")]);
+    expect(await Promise.all(ticks.map(async (tick) => [tick.status, await tick.text()]))).toEqual([
+      [204, ""],
+      [204, ""],
+    ]);
+    await expect.poll(() => arrived(pipeline, tenant), within).toEqual([2, 1]);
+    expect(await pipeline.waiting(tenant)).toBe(0);
+  });
+
+  test("when all is quiet the books are closed: no backlog, and no tenant is pending", async () => {
+    const { api } = pipeline;
+    const tenant = await api.tenant();
+    await work(tenant);
+    await expect.poll(() => pipeline.waiting(tenant), within).toBe(0);
+    await expect.poll(async () => (await api.redis.keys("*:pending")).length, within).toBe(0);
+    const backlogs = await Promise.all((await api.redis.keys("*:backlog")).map((key) => api.redis.get(key)));
+    expect(new Set(backlogs)).toEqual(new Set(["0"]));
+  });
+
+  test("an admin can have the tenant's outbox sent at once", async () => {
+    const { api } = pipeline;
+    const tenant = await api.tenant();
+    const answer = await api.send("POST", "/trigger-log-offload", { as: tenant.admin.token });
+    expect([answer.status, answer.body]).toEqual([202, { task_id: expect.stringMatching(/^task_/) }]);
+    const refused = await api.send("POST", "/trigger-log-offload", { as: tenant.user.token });
+    expect(refused.status).toBe(403);
+  });
+
+  test("an item's expiry reaches Loki with its true time", async () => {
+    const { api, tick } = pipeline;
+    const tenant = await api.tenant();
+    await api.send("POST", "/data", { as: tenant.user.token, json: { key: "a", value: 1, ttl: 1 } });
+    const expires = Number(await api.redis.zscore(tenant.keys.expiries, tenant.keys.item("a")));
+    await expect.poll(() => Date.now(), within).toBeGreaterThan(expires);
+    expect((await tick("data-expire")).status).toBe(204);
+    await api.send("POST", "/trigger-log-offload", { as: tenant.admin.token });
+    await expect.poll(() => arrived(pipeline, tenant), within).toContain(2);
+    const query = `{job="audit_logs", tenant_id="${tenant.id}", action="key_expiration"}`;
+    const [line] = await pipeline.loki.tenant(tenant.id).lines({ query });
+    expect(JSON.parse(line?.line ?? "{}").details.expires_at).toBe(new Date(expires).toISOString());
+  });
+
+  describe("what is not ours", () => {
+    const post = async (entries: Parameters<typeof toEvents>[1], change: Record<string, string> = {}) => {
+      const [event] = toEvents("/functions/stranger", entries);
+      if (event === undefined) throw new Error("no entries");
+      const { headers, body } = await encodeEvent(event);
+      const response = await fetch(`${pipeline.ship.origin}/events/audit-ship`, {
+        method: "POST",
+        headers: { ...headers, ...change },
+        body,
+      });
+      return { status: response.status, text: await response.text() };
+    };
+
+    test.each([
+      ["an unknown tenant", "unknown_tenant", entriesOf("nobody-knows-me", 1), {}],
+      [
+        "an action nobody knows",
+        "unknown_action",
+        entriesOf("tenant1", 1),
+        { "ce-type": "dev.latchkey.audit.steal" },
+      ],
+      ["a tenant id that is none", "bad_tenant", entriesOf("tenant1", 1), { "ce-tenantid": "a:b" }],
+      [
+        "entries of two tenants",
+        "other_tenant",
+        [entryOf({ tenant_id: "tenant2" })],
+        { "ce-tenantid": "tenant1", "ce-subject": "tenant1" },
+      ],
+      [
+        "a batch",
+        "batch_mode",
+        entriesOf("tenant1", 1),
+        { "content-type": "application/cloudevents-batch+json" },
+      ],
+    ])("%s: 400, which sends it to the dead letters", async (_, reason, entries, change) => {
+      const { status, text } = await post(entries, change);
+      expect(status).toBe(400);
+      expect(text).toContain(reason);
+      // A Knative channel cannot take a longer error.
+      expect(text.length).toBeLessThan(768);
+    });
+  });
+
+  ours(
+    "Loki is down for a while: operations go on, nothing is lost, all arrives in order when it is back",
+    async () => {
+      const { api, tick } = pipeline;
+      const tenant = await api.tenant();
+      await loki().kill();
+      for (let i = 0; i < 20; i += 1) {
+        expect((await api.send("GET", "/users/me", { as: tenant.user.token })).status).toBe(200);
+      }
+      expect(await pipeline.waiting(tenant)).toBe(20);
+      await loki().restart();
+      await tick("audit-relay");
+      await expect.poll(() => arrived(pipeline, tenant), { ...within, timeout: 25_000 }).toEqual(upTo(20));
+      await expect.poll(() => pipeline.waiting(tenant), within).toBe(0);
+    },
+  );
+});
