@@ -1,8 +1,8 @@
 /** The audit trail: what an entry looks like, and what it may never contain. */
 import { z } from "zod";
+import type { Position } from "./audit-pages.ts";
 import type { Call } from "./call.ts";
 import { anyTimestamp, timestamp } from "./formats.ts";
-import type { PageRequest } from "./pages.ts";
 
 /** Closed list. Items are "keys" in action names, as dashboards and queries have known them from the start. */
 export const auditActions = [
@@ -90,12 +90,13 @@ export interface AuditStore {
   /** Record that the caller asked for the outbox to be sent. @returns the caller's tenant */
   recordRelay(call: Call): Promise<string>;
   /**
-   * Entries of the caller's tenant that match, newest first. A call looks at a bounded number of entries, so a page
-   * can hold fewer than `limit`, even none, while `next` still leads on.
+   * Entries of the caller's tenant that match, newest first, from the outbox and from Loki. A call looks at a bounded
+   * number of entries, so a page can hold fewer than `limit`, even none, while `next` still leads on.
+   * @param before where the page before ended
    */
   list(
     call: Call,
     filter: AuditFilter,
-    page: PageRequest,
-  ): Promise<{ entries: AuditEntry[]; next: string | null }>;
+    page: { readonly limit: number; readonly before: Position | undefined },
+  ): Promise<{ entries: AuditEntry[]; next: Position | null }>;
 }

@@ -159,8 +159,6 @@ export function toEvents(
   return [...complete, ...open.values()].map((bundle) => seal(source, bundle, overrides));
 }
 
-/** Why a request is no event of ours. It would be refused again, so it belongs to the dead letters. */
-type EventRefusal = Extract<ReturnType<typeof readEvent>, { refused: string }>["refused"];
 const refuse = <const Reason extends string>(refused: Reason) => ({ refused });
 
 /** Read an event that anybody may have sent. Never throws. Unknown extension attributes are ignored. */

@@ -1,9 +1,10 @@
 /** From an operation to its line in Loki: through functions, broker, audit-ship and relay, as they are deployed. */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import type { AuditEntry } from "../shared/audit.ts";
 import { toEvents } from "../shared/events.ts";
 import { encodeEvent } from "../shared/node/cloud-events.ts";
 import { forEachLoki } from "./support/each-loki.ts";
-import type { TestTenant } from "./support/harness.ts";
+import { createHarness, type TestTenant } from "./support/harness.ts";
 import { entriesOf, entryOf } from "./support/loki-tools.ts";
 import { startPipeline } from "./support/pipeline.ts";
 
@@ -23,6 +24,19 @@ forEachLoki({}, ({ loki, ours }) => {
     pipeline = await startPipeline(loki().url);
   });
   afterAll(() => pipeline?.stop());
+
+  /** All that the pages of a query hold. */
+  async function pages(tenant: TestTenant, query: string, { send } = pipeline.api): Promise<AuditEntry[]> {
+    const entries: AuditEntry[] = [];
+    let cursor = "";
+    for (let page = 0; page < 100; page += 1) {
+      const { body } = await send("GET", `/audit?${query}${cursor}`, { as: tenant.admin.token });
+      entries.push(...body.data);
+      if (body.next_cursor === null) return entries;
+      cursor = `&cursor=${body.next_cursor}`;
+    }
+    throw new Error("the pages do not end");
+  }
 
   /** Ten operations of five kinds, denied and failed ones among them. */
   async function work(tenant: TestTenant): Promise<void> {
@@ -85,6 +99,44 @@ forEachLoki({}, ({ loki, ours }) => {
     await expect.poll(async () => (await api.redis.keys("*:pending")).length, within).toBe(0);
     const backlogs = await Promise.all((await api.redis.keys("*:backlog")).map((key) => api.redis.get(key)));
     expect(new Set(backlogs)).toEqual(new Set(["0"]));
+  });
+
+  test("GET /audit shows the whole trail once, wherever its entries are, page by page and through filters", async () => {
+    const { api } = pipeline;
+    const tenant = await api.tenant();
+    await work(tenant);
+    await expect.poll(() => pipeline.waiting(tenant), within).toBe(0);
+    const shipped = await pages(tenant, "limit=3");
+    expect(shipped.map(({ seq }) => seq).slice(-10)).toEqual(upTo(10).reverse());
+
+    // From here on nobody publishes: what follows stays in the outbox.
+    const quiet = await createHarness({
+      ...api.secrets,
+      REDIS_URL: pipeline.store.url,
+      LOKI_URL: loki().url,
+    });
+    for (let i = 0; i < 4; i += 1) await quiet.send("GET", "/data/a", { as: tenant.user.token });
+    const waiting = await quiet.send("GET", "/audit?limit=2", { as: tenant.admin.token });
+    expect(waiting.body.data).toMatchObject([{ action: "get_key" }, { action: "get_key" }]);
+    for (const limit of [1, 2, 3, 7, 100]) {
+      const all = await pages(tenant, `limit=${limit}`, quiet);
+      const seqs = all.map(({ seq }) => seq);
+      expect([limit, seqs]).toEqual([limit, upTo(seqs.length).reverse()]);
+      const reads = await pages(tenant, `limit=${limit}&action=get_key`, quiet);
+      expect([limit, reads]).toEqual([limit, all.filter(({ action }) => action === "get_key")]);
+      const denied = await pages(tenant, `limit=${limit}&outcome=denied&actor=${tenant.user.id}`, quiet);
+      expect(denied).toMatchObject([{ action: "list_audit", outcome: "denied" }]);
+    }
+    await quiet.close();
+  });
+
+  ours("GET /audit says so when Loki cannot be asked, and does not show half a trail", async () => {
+    const { api } = pipeline;
+    const tenant = await api.tenant();
+    await loki().kill();
+    const { status, body } = await api.send("GET", "/audit", { as: tenant.admin.token });
+    await loki().restart();
+    expect([status, body.code]).toEqual([503, "store_unavailable"]);
   });
 
   test("an admin can have the tenant's outbox sent at once", async () => {

@@ -4,6 +4,7 @@ import type { Logger } from "pino";
 import { type Config, parseConfig } from "../config.ts";
 import type { Gate, Servable, Services } from "../function.ts";
 import { pushBody } from "../loki.ts";
+import { createHistory } from "../loki-history.ts";
 import { createApiKeyStore } from "../redis/api-keys.ts";
 import { createAuditStore } from "../redis/audit.ts";
 import type { RunScript } from "../redis/client.ts";
@@ -69,13 +70,14 @@ export async function createServices(
     sink === undefined ? undefined : createPublisher({ sink, source, overrides, observe });
   const publisher = newPublisher();
   const execute = createExecute(run, outboxLimit, publisher?.publish);
+  const loki = config.LOKI_URL === undefined ? undefined : createLokiClient({ url: config.LOKI_URL });
   let shipper: Shipper | undefined;
 
   const factories: { [Name in keyof Services]: () => Services[Name] | Promise<Services[Name]> } = {
     items: () => createItemStore(execute),
     apiKeys: () => createApiKeyStore(execute, authenticator),
     users: () => createUserStore(execute),
-    audit: () => createAuditStore(execute),
+    audit: () => createAuditStore(execute, loki && createHistory(loki)),
     logins: () =>
       createLoginStore({
         run,
@@ -100,10 +102,10 @@ export async function createServices(
       }),
     outbox: () => outbox,
     shipper: () => {
-      const loki = createLokiClient({ url: configured(config.LOKI_URL) });
+      const { push } = configured(loki);
       const count = observeShipper(metrics.registry, () => configured(shipper).stats());
       shipper = createShipper({
-        push: loki.push,
+        push,
         encode: pushBody,
         remove: outbox.remove,
         quarantine: outbox.quarantine,

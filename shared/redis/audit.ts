@@ -1,34 +1,43 @@
 /** The audit trail in Redis: one outbox stream per tenant, whose stream ids are the sequence numbers. */
 import { type AuditEntry, type AuditStore, auditEntry, matchesFilter } from "../audit.ts";
+import { mergePage, type Part } from "../audit-pages.ts";
+import { nsOf } from "../loki.ts";
+import type { History } from "../loki-history.ts";
 import type { Execute } from "./execute.ts";
 import { toTime } from "./replies.ts";
 
 /** Entries that one call looks at when it filters. */
 const MAX_EXAMINED = 1_000;
 
-export function createAuditStore(execute: Execute): AuditStore {
+/** @param history what has left the outbox; absent without a Loki, where everything stays in it */
+export function createAuditStore(execute: Execute, history?: History): AuditStore {
   return {
     async recordRelay(call) {
       await execute(call, { script: "accept-request" });
       return call.tenantId ?? "";
     },
 
-    async list(call, filter, { limit, cursor }) {
+    async list(call, filter, { limit, before }) {
       const filtered = Object.values(filter).some((wanted) => wanted !== undefined);
-      const examined = filtered ? MAX_EXAMINED : limit;
-      const reply = await execute(call, { script: "list-audit", args: [cursor ?? "", String(examined + 1)] });
-      const rows = reply as [id: string, fields: string[]][];
-
-      const entries: AuditEntry[] = [];
-      let lastSeen: string | undefined;
-      for (const [id, fields] of rows.slice(0, examined)) {
-        if (entries.length === limit) break;
-        const entry = decodeEntry(call.tenantId ?? "", id, fields);
-        if (matchesFilter(entry, filter)) entries.push(entry);
-        lastSeen = String(entry.seq);
-      }
-      const oldest = rows.at(-1)?.[0].split("-")[0];
-      return { entries, next: lastSeen === undefined || lastSeen === oldest ? null : lastSeen };
+      const examined = filtered ? MAX_EXAMINED : limit + 1;
+      const args = [before === undefined ? "" : String(before.seq), String(examined)];
+      // The outbox comes first: an entry that is shipped between the two looks is seen twice, and not missed.
+      const reply = await execute(call, { script: "list-audit", args });
+      const [created, rows] = reply as [string, [id: string, fields: string[]][]];
+      const tenantId = call.tenantId ?? "";
+      const all = rows.map(([id, fields]) => decodeEntry(tenantId, id, fields));
+      const oldest = all.at(-1);
+      const waiting: Part = {
+        entries: all.filter((entry) => matchesFilter(entry, filter)),
+        ...(all.length === examined && oldest !== undefined
+          ? { floor: { seq: oldest.seq, ns: nsOf(oldest) } }
+          : {}),
+      };
+      const tenantSince = Number(created);
+      const shipped = (await history?.({ tenantId, filter, before, tenantSince, limit: limit + 1 })) ?? {
+        entries: [],
+      };
+      return mergePage([waiting, shipped], limit, nsOf);
     },
   };
 }

@@ -16,6 +16,9 @@ const TODAY = 24 * 3600 * 1000;
 /** How long a body is said to be is the HTTP server's business. */
 const TRANSPORT = ["content-length", "transfer-encoding"];
 
+/** Of a cursor. */
+const NANOSECONDS = /\b1[78]\d{17}\b/g;
+
 /** Makes answers of two runtimes comparable: what is random is numbered in order of appearance. */
 export function comparer() {
   const names = new Map<string, string>();
@@ -25,7 +28,8 @@ export function comparer() {
     return name;
   };
   const withoutNow = (time: string) => (Math.abs(Date.parse(time) - Date.now()) < TODAY ? "<now>" : time);
-  const text = (original: string): string => original.replaceAll(RANDOM, nameOf).replaceAll(TIME, withoutNow);
+  const text = (original: string): string =>
+    original.replaceAll(RANDOM, nameOf).replaceAll(TIME, withoutNow).replaceAll(NANOSECONDS, "<now>");
   const comparable = ({ status, headers, text: body }: Answer): Comparable => ({
     status,
     headers: Object.fromEntries(

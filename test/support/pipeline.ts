@@ -29,7 +29,7 @@ export async function startPipeline(lokiUrl: string, broker: Partial<BrokerOptio
   };
   const sink = await startBroker(options);
   const relay = await startEventFunctions({ REDIS_URL: store.url, LOKI_URL: lokiUrl, K_SINK: sink.url });
-  const api = await createHarness({ REDIS_URL: store.url, K_SINK: sink.url });
+  const api = await createHarness({ REDIS_URL: store.url, LOKI_URL: lokiUrl, K_SINK: sink.url });
   return {
     api,
     sink,
