@@ -5,6 +5,7 @@ import { connect as connectSocket, createServer } from "node:net";
 import { join, relative } from "node:path";
 import { Redis } from "ioredis";
 import { Failure } from "../failure.ts";
+import { onPath } from "./on-path.ts";
 import { makePrivate } from "./private-folder.ts";
 
 /** Scripts write after reading the clock, which Redis replicates by effect from 7.0 on. */
@@ -54,9 +55,6 @@ function installers(): string[][][] {
   const installPackage = [...asRoot, ...install.split(" ")];
   return [[installPackage], [[...asRoot, "apt-get", "update", "-q"], installPackage]];
 }
-
-const onPath = (command: string): boolean =>
-  (process.env["PATH"] ?? "").split(":").some((folder) => folder !== "" && existsSync(join(folder, command)));
 
 export interface LocalRedis {
   /** `unix://…`, relative to the working directory: socket paths may have no more than about 100 bytes. */

@@ -1,0 +1,55 @@
+/** `npm start` with a Loki: the whole pipeline in one process, which is its own broker. */
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { startLoki, type TestLoki } from "../support/loki.ts";
+import { lokiTools } from "../support/loki-tools.ts";
+import {
+  cleanUp,
+  connectTo,
+  logIn,
+  type Program,
+  runScript,
+  send,
+  temporaryFolder,
+} from "../support/process.ts";
+
+let loki: TestLoki;
+let program: Program;
+let origin: string;
+const folder = temporaryFolder();
+
+beforeAll(async () => {
+  loki = await startLoki();
+  const env = { PORT: "0", LOKI_URL: loki.url };
+  program = runScript("shared/node/dev/start.ts", { cwd: folder, env });
+  [, origin = ""] = await program.says(/answers at (http:\S+\d)\b/);
+});
+afterAll(async () => {
+  await cleanUp();
+  await loki.stop();
+});
+
+test("it says where the audit trail goes", async () => {
+  await program.says(new RegExp(`The audit trail goes to the Loki at ${loki.url}`));
+});
+
+test("what happens reaches Loki, leaves the outbox, and the original's queries find it", async () => {
+  const as = (await logIn(origin, "admin", "secret")).body.access_token;
+  const key = (await send(origin, "POST", "/api-keys", { as, json: { name: "a" } })).body.key_value;
+  await send(origin, "POST", "/data", { as: key, json: { key: "a", value: 1 } });
+  await send(origin, "GET", "/data/a", { as: key });
+  await send(origin, "PUT", "/data/a", { as: key, json: { value: 2 } });
+  await send(origin, "DELETE", "/data/a", { as: key });
+  const tenant = lokiTools(loki.url).tenant("tenant1");
+  await expect.poll(() => tenant.seqs(), { timeout: 10_000, interval: 100 }).toEqual([6, 5, 4, 3, 2, 1]);
+
+  expect(await tenant.seqs('{job="audit_logs", tenant_id="tenant1"}')).toHaveLength(6);
+  for (const action of ["create_key", "get_key", "update_key", "delete_key", "create_api_key"]) {
+    const query = `{job="audit_logs", tenant_id="tenant1", action="${action}"}`;
+    expect([action, await tenant.seqs(query)]).toEqual([action, [expect.any(Number)]]);
+  }
+  const redis = connectTo(`${folder}/.latchkey/redis`);
+  await expect.poll(() => redis.keys("*:pending"), { timeout: 10_000 }).toEqual([]);
+  redis.disconnect();
+  const { body } = await send(origin, "GET", "/audit", { as });
+  expect(body.data.map(({ seq }: { seq: number }) => seq)).toEqual([6, 5, 4, 3, 2, 1]);
+});
