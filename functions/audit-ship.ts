@@ -8,8 +8,8 @@ import { Problem } from "../shared/problems.ts";
 export default defineEventFunction(
   "audit-ship",
   { needs: ["shipper", "outbox"] },
-  async ({ headers, text }, { shipper, outbox }) => {
-    const event = readEvent(headers, text);
+  async (delivery, { shipper, outbox }) => {
+    const event = readEvent(delivery.headers, await delivery.text());
     if ("refused" in event) {
       throw new Problem("malformed_request", { detail: `This is no event of ours: ${event.refused}.` });
     }

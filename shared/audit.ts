@@ -1,5 +1,6 @@
 /** The audit trail: what an entry looks like, and what it may never contain. */
 import { z } from "zod";
+import type { IntegrityView } from "./audit-integrity.ts";
 import type { Position } from "./audit-pages.ts";
 import type { Call } from "./call.ts";
 import { anyTimestamp, timestamp } from "./formats.ts";
@@ -18,6 +19,7 @@ export const auditActions = [
   "list_api_keys",
   "delete_api_key",
   "list_audit",
+  "verify_audit",
   "relay_audit",
 ] as const;
 export type AuditAction = (typeof auditActions)[number];
@@ -87,6 +89,8 @@ export function matchesFilter(entry: AuditEntry, filter: AuditFilter): boolean {
 }
 
 export interface AuditStore {
+  /** Whether the caller's trail is whole in a time range. */
+  verify(call: Call, range: Pick<AuditFilter, "from" | "to">): Promise<IntegrityView>;
   /** Record that the caller asked for the outbox to be sent. @returns the caller's tenant */
   recordRelay(call: Call): Promise<string>;
   /**

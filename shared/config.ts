@@ -80,8 +80,14 @@ export const environment = z.object({
     .optional()
     .describe("The Loki that audit-ship writes to and `GET /audit` reads from as well"),
   AUDIT_OUTBOX_MAX_ENTRIES: wholeNumber(1, 100_000_000, 1_000_000).describe(
-    "Audit entries that wait for Loki per tenant, at most; beyond that operations are refused with 503",
+    "Audit entries that wait for Loki per tenant, at most; beyond that AUDIT_OVERFLOW says what happens",
   ),
+  AUDIT_OVERFLOW: z
+    .enum(["refuse", "continue"])
+    .default("refuse")
+    .describe(
+      "When a tenant's outbox is full: `refuse` its operations with 503, or `continue` without audit entries, which leaves gaps in the trail's numbers",
+    ),
   LATCHKEY_MODE: z
     .enum(["production", "local"])
     .default("production")

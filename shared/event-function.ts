@@ -1,15 +1,17 @@
 /** `defineEventFunction` does for what Knative Eventing calls what `defineFunction` does for what people call. */
 import type { Servable, Services } from "./function.ts";
-import { readText } from "./request.ts";
+import { readStart, readText } from "./request.ts";
 import { type EventRouteId, eventRouteOf } from "./routes.ts";
 
 /** Bytes of an event with its entries; ours have 64 KiB at most, a dead letter adds to that. */
 const MAX_EVENT_BYTES = 256 * 1024;
 
 export interface Delivery {
-  readonly headers: Pick<Headers, "get">;
-  /** The body; empty for a tick of a PingSource without data. */
-  readonly text: string;
+  readonly headers: Headers;
+  /** The body, if it is UTF-8 and not too large. @throws {Problem} which sends the event to the dead letters */
+  text(): Promise<string>;
+  /** What the body begins with, whatever it is, and its length in bytes. */
+  start(maxBytes: number): Promise<{ readonly bytes: Uint8Array; readonly length: number }>;
 }
 
 /**
@@ -28,7 +30,12 @@ export function defineEventFunction<Needs extends keyof Services>(
     needs,
     async handle(c, services) {
       c.set("call", { route });
-      await handler({ headers: c.req.raw.headers, text: await readText(c.req, MAX_EVENT_BYTES) }, services);
+      const delivery: Delivery = {
+        headers: c.req.raw.headers,
+        text: () => readText(c.req, MAX_EVENT_BYTES),
+        start: (maxBytes) => readStart(c.req, maxBytes),
+      };
+      await handler(delivery, services);
       return new Response(null, { status: 204, headers: { "X-Request-Id": c.get("requestId") } });
     },
   };

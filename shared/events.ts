@@ -29,7 +29,7 @@ const NOT_RESERVED =
   /^(?!(?:id|source|specversion|type|datacontenttype|dataschema|subject|time|data|tenantid|count)$)/;
 
 /** CloudEvents HTTP binding 3.1.3.2: space, quote, percent and what is not printable ASCII are percent-encoded. */
-const toHeaderValue = (text: string): string =>
+export const toHeaderValue = (text: string): string =>
   text.toWellFormed().replace(/[^\x21\x23\x24\x26-\x7e]/gu, encodeURIComponent);
 
 const extensions = z

@@ -9,6 +9,7 @@ import type { ApiKeyStore } from "./api-keys.ts";
 import type { AuditStore } from "./audit.ts";
 import { type Authenticator, authenticate } from "./authenticate.ts";
 import type { Call, RequestContext } from "./call.ts";
+import type { DeadLetter } from "./dead-letter.ts";
 import type { ItemStore } from "./items.ts";
 import type { Outbox } from "./outbox.ts";
 import type { PasswordHasher } from "./passwords.ts";
@@ -33,6 +34,7 @@ export interface Services {
   readonly shipper: Shipper;
   readonly relay: Relay;
   readonly expiries: { record(): Promise<unknown> };
+  readonly deadLetters: { keep(letter: DeadLetter): Promise<unknown> };
 }
 
 /** What defineFunction itself needs. */

@@ -188,6 +188,20 @@ async function readBytes(request: HonoRequest, maxBytes: number): Promise<ArrayB
   return new Blob(chunks as BlobPart[]).arrayBuffer();
 }
 
+/** The first bytes of a body and the length of all of it, which is read to its end and not kept. @throws {Problem} */
+export async function readStart(
+  request: HonoRequest,
+  maxBytes: number,
+): Promise<{ bytes: Uint8Array; length: number }> {
+  const kept: Uint8Array[] = [];
+  let length = 0;
+  for await (const chunk of chunksOf(request.raw.body)) {
+    if (length < maxBytes) kept.push(chunk.subarray(0, maxBytes - length));
+    length += chunk.byteLength;
+  }
+  return { bytes: new Uint8Array(await new Blob(kept as BlobPart[]).arrayBuffer()), length };
+}
+
 /** The chunks of a body. @throws {Problem} malformed_request when the caller goes away before its end */
 async function* chunksOf(body: ReadableStream | null): AsyncGenerator<Uint8Array> {
   try {

@@ -128,6 +128,16 @@ export const routes = [
     summary: "List the tenant's audit trail, newest first",
   },
   {
+    id: "audit-verify",
+    method: "GET",
+    path: "/audit/integrity",
+    credential: "any",
+    permission: "audit:read",
+    target: "audit",
+    audit: "verify_audit",
+    summary: "Prove that no audit entry is missing",
+  },
+  {
     id: "audit-relay",
     method: "POST",
     path: "/trigger-log-offload",
@@ -161,6 +171,12 @@ export const eventRoutes = [
     method: "POST",
     path: "/events/data-expire",
     summary: "Turn the expiry of items into audit entries",
+  },
+  {
+    id: "audit-dead-letter",
+    method: "POST",
+    path: "/events/audit-dead-letter",
+    summary: "Keep events that nobody could deliver, with the reason",
   },
 ] as const satisfies readonly Endpoint[];
 

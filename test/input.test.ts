@@ -1,5 +1,7 @@
 /** What every route does with input that is not right, and with methods that it does not have. */
 import { afterAll, describe, expect, test } from "vitest";
+import usersMe from "../functions/users-me.ts";
+import { createApp } from "../shared/app.ts";
 import { allowedMethods, type Route, type RouteId, routes } from "../shared/routes.ts";
 import { createHarness, type TestTenant } from "./support/harness.ts";
 import { bodyOf, expectProblem, samples } from "./support/samples.ts";
@@ -140,3 +142,42 @@ function endless(size: number): ReadableStream {
     },
   });
 }
+
+test("a length that is no number counts as too large", async () => {
+  const tenant = await api.tenant();
+  const raw = new Blob(['{"key":"a","value":1}']).stream();
+  const headers = { "content-type": "application/json", "content-length": "x" };
+  expectProblem(
+    await api.send("POST", "/data", { as: tenant.admin.token, raw, headers }),
+    413,
+    "payload_too_large",
+  );
+});
+
+test("a body without a value has 32 KiB at most", async () => {
+  const tenant = await api.tenant();
+  const headers = { "content-type": "application/json" };
+  for (const path of ["/token", "/api-keys"]) {
+    const raw = " ".repeat(32 * 1024 + 1);
+    expectProblem(
+      await api.send("POST", path, { as: tenant.admin.token, raw, headers }),
+      413,
+      "payload_too_large",
+    );
+  }
+});
+
+test("a field that the reply's schema does not name cannot leave", async () => {
+  const view = { username: "u", email: null, full_name: null, disabled: false, tenant_id: "t", role: "user" };
+  const users = { me: async () => ({ ...view, password: "hash" }) };
+  const caller = { kind: "user", tenantId: "t", userId: "u", epoch: 0 } as const;
+  const gate = {
+    authenticator: { verifyToken: async () => caller, hashKey: () => [], keyEnv: "test" },
+    refuse: async () => undefined,
+    maxValueBytes: 1,
+    trustedProxies: 0,
+  };
+  const app = createApp([usersMe], { users } as never, gate);
+  const answer = await app.request("/users/me", { headers: { authorization: "Bearer x" } });
+  expect([answer.status, await answer.json()]).toEqual([200, view]);
+});

@@ -2,6 +2,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { AuditEntry } from "../shared/audit.ts";
 import { toEvents } from "../shared/events.ts";
+import { pushBody } from "../shared/loki.ts";
 import { encodeEvent } from "../shared/node/cloud-events.ts";
 import { forEachLoki } from "./support/each-loki.ts";
 import { createHarness, type TestTenant } from "./support/harness.ts";
@@ -128,6 +129,42 @@ forEachLoki({}, ({ loki, ours }) => {
       expect(denied).toMatchObject([{ action: "list_audit", outcome: "denied" }]);
     }
     await quiet.close();
+  });
+
+  test("the proof of a whole trail: over Loki, outbox and quarantine; a missing entry is a gap, a second one a duplicate", async () => {
+    const { api } = pipeline;
+    const tenant = await api.tenant();
+    const verify = async (query = "") =>
+      (await api.send("GET", `/audit/integrity${query}`, { as: tenant.admin.token })).body;
+    await work(tenant);
+    await expect.poll(() => pipeline.waiting(tenant), within).toBe(0);
+    expect(await verify()).toEqual({
+      first: 1,
+      last: 10,
+      found: 10,
+      gaps: [],
+      duplicates: [],
+      complete: true,
+    });
+    await expect.poll(() => pipeline.waiting(tenant), within).toBe(0);
+
+    // Numbers 12 and 13 are given out, and only 14 leaves an entry.
+    await api.redis.hincrby(tenant.keys.tenant, "seq", 2);
+    expect(await verify()).toMatchObject({ found: 11, gaps: [{ from: 12, to: 13 }] });
+    await api.redis.hset(tenant.keys.quarantine, "13", "{}");
+    const { ns } = (await pipeline.loki.tenant(tenant.id).lines())[0] as { ns: string };
+    const twin = entryOf({
+      tenant_id: tenant.id,
+      seq: 5,
+      id: "evt_twin",
+      at: Number(BigInt(ns) / 1_000_000n),
+    });
+    await pipeline.loki.tenant(tenant.id).push(pushBody([twin]));
+    expect(await verify()).toMatchObject({ gaps: [{ from: 12, to: 12 }], duplicates: [5], complete: true });
+    expect(await verify(`?to=${new Date(Date.now() - 3_600_000).toISOString()}`)).toMatchObject({
+      found: 0,
+      gaps: [],
+    });
   });
 
   ours("GET /audit says so when Loki cannot be asked, and does not show half a trail", async () => {

@@ -1,5 +1,7 @@
 /** Many at once, with exact counts: what only one can have, only one gets. */
 import { afterAll, expect, test } from "vitest";
+import { createRunScript } from "../shared/redis/client.ts";
+import { createTenant } from "../shared/redis/tenants.ts";
 import { type Answer, createHarness, type TestTenant } from "./support/harness.ts";
 
 const api = await createHarness();
@@ -129,4 +131,17 @@ test("20 tenants at once: each trail is whole, and each sees its own item only",
       [2, tenant.id],
     ]);
   }
+});
+
+test("a tenant is created once", async () => {
+  const tenant = await api.tenant();
+  await api.send("GET", "/users/me", { as: tenant.user.token });
+  const before = await api.redis.hgetall(tenant.keys.tenant);
+  expect(
+    await createTenant(
+      createRunScript(api.redis, () => undefined),
+      tenant.id,
+    ),
+  ).toBe(false);
+  expect(await api.redis.hgetall(tenant.keys.tenant)).toEqual(before);
 });

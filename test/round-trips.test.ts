@@ -1,8 +1,10 @@
 /** What a request costs in Redis, counted by Redis itself. */
 import { Redis } from "ioredis";
 import { afterAll, expect, test } from "vitest";
+import { createRunScript } from "../shared/redis/client.ts";
+import { recordExpiries } from "../shared/redis/expiry.ts";
 import { type Route, type RouteId, routes } from "../shared/routes.ts";
-import { createHarness } from "./support/harness.ts";
+import { createHarness, PASSWORD } from "./support/harness.ts";
 import { ownRedis } from "./support/own-redis.ts";
 import { bodyOf, samples } from "./support/samples.ts";
 
@@ -60,10 +62,49 @@ test.each(closed)("$id: one round trip, whether it is carried out or refused", a
   expect(await commandsDuring(refused)).toEqual(["evalsha"]);
 });
 
+test("POST /token: five commands in four round trips", async () => {
+  const { user } = await api.tenant();
+  const json = { username: user.username, password: PASSWORD };
+  await api.send("POST", "/token", { json });
+  expect(await commandsDuring(() => api.send("POST", "/token", { json }))).toEqual([
+    "get",
+    "evalsha",
+    "hmget",
+    "evalsha",
+    "evalsha",
+  ]);
+});
+
+test("what the samples do not do: logins, dead keys, expiries (for the test below)", async () => {
+  const tenant = await api.tenant();
+  const as = tenant.admin.token;
+  const key = await api.apiKey(tenant);
+  for (let round = 0; round < 2; round += 1) {
+    for (const password of [PASSWORD, "wrong"]) {
+      const json = { username: tenant.user.username, password };
+      await api.send("POST", "/token", { json, from: "192.0.2.1" });
+    }
+    await api.send("DELETE", `/api-keys/${key.id}`, { as });
+    await api.send("GET", "/data/a", { as: key.text });
+    for (const name of ["seen", "made-anew"]) {
+      await api.send("POST", "/data", { as, json: { key: name, value: 1, ttl: 60 } });
+      await api.redis.zadd(tenant.keys.expiries, "XX", 1, tenant.keys.item(name));
+      await api.redis.del(tenant.keys.item(name));
+    }
+    await api.send("POST", "/data", { as, json: { key: "made-anew", value: 1 } });
+    await api.send("DELETE", "/data/made-anew", { as });
+    await recordExpiries(
+      api.redis,
+      createRunScript(api.redis, () => undefined),
+      1_000_000,
+    );
+  }
+});
+
 test("scripts touch no key but those they are given, and all keys of a call share one hash slot", () => {
   // A call of a script that Redis did not know yet touched nothing; the next one sent its text.
   const carriedOut = scriptCalls.filter(({ touched }) => touched.length > 0);
-  expect(new Set(carriedOut.map(({ script }) => script)).size).toBeGreaterThan(closed.length);
+  expect(new Set(carriedOut.map(({ script }) => script)).size).toBeGreaterThan(closed.length + 3);
   for (const { given, touched } of carriedOut) {
     expect(touched.filter((key) => !given.includes(key))).toEqual([]);
     expect(new Set(given.map((key) => /^\{(\w+)\}/.exec(key)?.[1])).size).toBe(1);

@@ -1,8 +1,9 @@
 /** Who is let in, on every route, and what those who are not are told. */
-import { SignJWT } from "jose";
+import { importJWK, SignJWT } from "jose";
 import { afterAll, describe, expect, test } from "vitest";
 import { crc32, newApiKey } from "../shared/api-key.ts";
 import { toBase62 } from "../shared/formats.ts";
+import { createKeyHasher } from "../shared/node/key-hash.ts";
 import { type Route, type RouteId, routes } from "../shared/routes.ts";
 import { createHarness, type Send, type TestTenant } from "./support/harness.ts";
 import { bodyOf, comparable, expectProblem, samples } from "./support/samples.ts";
@@ -292,3 +293,106 @@ function forge(text: string, tag: string): string {
   const body = start + newApiKey("test", tag).text.slice(start.length, start.length + 27);
   return `${body}_${toBase62(BigInt(crc32(body)), 6)}`;
 }
+
+test("a token of a tenant whose tag belongs to another tenant: 401", async () => {
+  const tenant = await api.tenant();
+  expect((await api.send("GET", "/users/me", { as: tenant.admin.token })).status).toBe(200);
+  await api.redis.hset(tenant.keys.tenant, "id", `t-${crypto.randomUUID()}`);
+  expectProblem(await api.send("GET", "/users/me", { as: tenant.admin.token }), 401, "invalid_token");
+});
+
+test("a key of a suspended tenant: 401 at once, and denied in the trail", async () => {
+  const tenant = await api.tenant();
+  const key = await api.apiKey(tenant);
+  await api.redis.hset(tenant.keys.tenant, "status", "suspended");
+  const before = (await api.trail(tenant)).length;
+  expectProblem(await api.send("GET", "/data/none", { as: key.text }), 401, "invalid_token");
+  expect((await api.trail(tenant)).slice(before)).toMatchObject([
+    { outcome: "denied", actor: { id: key.id }, details: { reason: "tenant_suspended" } },
+  ]);
+});
+
+test("a deleted key whose secret was guessed leaves nothing in the trail", async () => {
+  const tenant = await api.tenant();
+  const key = await api.apiKey(tenant);
+  await api.send("DELETE", `/api-keys/${key.id}`, { as: tenant.admin.token });
+  const before = await api.trail(tenant);
+  const guess = forge(key.text, tenant.keys.tag);
+  expectProblem(await api.send("GET", "/data/none", { as: guess }), 401, "invalid_token");
+  expect(await api.trail(tenant)).toEqual(before);
+});
+
+test("a key of another environment is refused, even if the store knew it", async () => {
+  const tenant = await api.tenant();
+  const key = newApiKey("live", tenant.keys.tag);
+  const made = await api.apiKey(tenant);
+  const [hashed] = createKeyHasher(api.config.LATCHKEY_API_KEY_PEPPERS)(key.text);
+  for (const [name, value] of Object.entries(await api.redis.hgetall(tenant.keys.apiKeys))) {
+    await api.redis.hset(tenant.keys.apiKeys, name.replace(made.id, key.keyId), value);
+  }
+  await api.redis.hset(tenant.keys.apiKeys, `${key.keyId}.hash`, hashed?.hash ?? "");
+  expectProblem(await api.send("GET", "/data/none", { as: key.text }), 401, "invalid_token");
+});
+
+test("no scope that was written into a key's record opens a route for people", async () => {
+  const tenant = await api.tenant();
+  const key = await api.apiKey(tenant);
+  await api.redis.hset(tenant.keys.apiKeys, `${key.id}.scopes`, "keys:read keys:write");
+  expectProblem(await api.send("GET", "/api-keys", { as: key.text }), 403, "insufficient_scope");
+});
+
+test("X-API-Key takes API keys only", async () => {
+  const tenant = await api.tenant();
+  const headers = { "x-api-key": tenant.admin.token };
+  expectProblem(await api.send("GET", "/users/me", { headers }), 401, "invalid_token");
+});
+
+test("a credential longer than 4096 characters is refused, valid or not", async () => {
+  const tenant = await api.tenant();
+  const token = (filler: number) => longToken(tenant, filler);
+  expect((await api.send("GET", "/users/me", { as: await token(100) })).status).toBe(200);
+  expectProblem(await api.send("GET", "/users/me", { as: await token(4096) }), 401, "invalid_token");
+});
+
+async function longToken(tenant: TestTenant, filler: number): Promise<string> {
+  const key = api.config.LATCHKEY_JWT_PRIVATE_KEY as never as { kid: string; alg: string };
+  return new SignJWT({ tenant_id: tenant.id, role: "admin", epoch: 0, filler: "x".repeat(filler) })
+    .setProtectedHeader({ alg: key.alg, kid: key.kid, typ: "at+jwt" })
+    .setIssuer(api.config.LATCHKEY_JWT_ISSUER)
+    .setAudience(api.config.LATCHKEY_JWT_AUDIENCE)
+    .setSubject(tenant.admin.id)
+    .setIssuedAt()
+    .setExpirationTime("10m")
+    .setJti("long")
+    .sign(await importJWK(key as never));
+}
+
+test("another Authorization scheme is refused, also beside a good X-API-Key", async () => {
+  const tenant = await api.tenant();
+  const key = await api.apiKey(tenant);
+  const headers = { authorization: "Basic dTpw", "x-api-key": key.text };
+  expectProblem(await api.send("GET", "/data/none", { headers }), 401, "invalid_token");
+});
+
+test("after a minute a dead credential leaves entries again", async () => {
+  const tenant = await api.tenant();
+  const key = await api.apiKey(tenant, { enabled: false });
+  const use = () => api.send("GET", "/data/a", { as: key.text });
+  await use();
+  await api.redis.hset(tenant.keys.apiKeys, `${key.id}.denied_count`, 20);
+  const before = (await api.trail(tenant)).length;
+  await use();
+  expect(await api.trail(tenant)).toHaveLength(before);
+  await api.redis.hset(tenant.keys.apiKeys, `${key.id}.denied_since`, Date.now() - 61_000);
+  await use();
+  expect(await api.trail(tenant)).toHaveLength(before + 1);
+});
+
+test("a full outbox: who is not allowed is still told so, and nothing is written", async () => {
+  const small = await createHarness({ AUDIT_OUTBOX_MAX_ENTRIES: "1" });
+  const tenant = await small.tenant();
+  await small.send("GET", "/users/me", { as: tenant.user.token });
+  expectProblem(await small.send("GET", "/audit", { as: tenant.user.token }), 403, "insufficient_scope");
+  expect(await small.trail(tenant)).toHaveLength(1);
+  await small.close();
+});

@@ -1,9 +1,12 @@
 /** shared/redis/schema.md against what a run of every endpoint leaves in Redis, both ways. */
 import { readFileSync } from "node:fs";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { readDeadLetter } from "../shared/dead-letter.ts";
 import { createDemoUsers } from "../shared/node/dev/demo.ts";
 import { createRunScript } from "../shared/redis/client.ts";
+import { createDeadLetters } from "../shared/redis/dead-letters.ts";
 import { recordExpiries } from "../shared/redis/expiry.ts";
+import { createOutbox } from "../shared/redis/outbox.ts";
 import { type Route, type RouteId, routes } from "../shared/routes.ts";
 import { createHarness } from "./support/harness.ts";
 import { ownRedis } from "./support/own-redis.ts";
@@ -13,7 +16,7 @@ interface Documented {
   readonly name: string;
   readonly pattern: RegExp;
   readonly type: string;
-  /** Of a hash: the names of its fields, without the id that some have in front. */
+  /** Of a hash: the names of its fields, without the id that some have in front; `<seq>` is a sequence number. */
   readonly fields: readonly string[];
   readonly expires: string;
 }
@@ -34,7 +37,7 @@ const documented: readonly Documented[] = readFileSync(
         /<(\w+)( \w+)?>/g,
         (_, first) => ({ n: "\\d+", tag: "\\w{11}", hash: "[\\w-]{22}" })[first as string] ?? ".+",
       );
-    const names = [...fields.matchAll(/`(?:<\w+ \w+>)?\.?(\w+)`/g)].map(([, field]) => String(field));
+    const names = [...fields.matchAll(/`(?:<\w+ \w+>)?\.?(\w+|<seq>)`/g)].map(([, field]) => String(field));
     return {
       name,
       pattern: new RegExp(`^${source}$`, "s"),
@@ -66,6 +69,10 @@ beforeAll(async () => {
   await api.send("POST", "/data", { as: key.text, json: { key: "expired", value: 1, ttl: 1 } });
   await api.redis.zadd(tenant.keys.expiries, "XX", 1, tenant.keys.item("expired"));
   await recordExpiries(api.redis, run, 1_000_000);
+  const [poison] = await api.trail(tenant);
+  if (poison !== undefined) await createOutbox(api.redis, run).quarantine(tenant.id, poison, "too old");
+  const letter = readDeadLetter(new Headers(), { bytes: new Uint8Array(1), length: 1 });
+  await createDeadLetters(api.redis, run).keep(letter);
   await api.send("DELETE", `/api-keys/${key.id}`, { as: tenant.admin.token });
   await api.send("GET", "/data/a", { as: key.text });
   await api.send("GET", "/data/a", { as: (await api.apiKey(tenant, { enabled: false })).text });
@@ -90,7 +97,9 @@ test("every key in Redis is documented, with its type, its fields and whether it
     if (row.expires === "never") expect([key, expires]).toEqual([key, false]);
     else if (!row.expires.includes(" if ")) expect([key, expires]).toEqual([key, true]);
     if (row.type === "hash") {
-      const fields = (await api.redis.hkeys(key)).map((field) => field.replace(/^\w+\./, ""));
+      const fields = (await api.redis.hkeys(key)).map((field) =>
+        field.replace(/^\w+\./, "").replace(/^\d+$/, "<seq>"),
+      );
       expect([key, fields.filter((field) => !row.fields.includes(field))]).toEqual([key, []]);
       for (const field of fields) seenFields.add(`${row.name} ${field}`);
     }
@@ -104,6 +113,12 @@ test("everything that is documented is written by somebody", async () => {
   const keys = await api.redis.keys("*");
   const unused = documented.filter(({ pattern }) => !keys.some((key) => pattern.test(key)));
   expect(unused.map(({ name }) => name)).toEqual([]);
+});
+
+test("the fields of a dead letter are documented", async () => {
+  const [[, fields] = ["", []]] = await api.redis.xrange("dead-letters", "-", "+");
+  const written = fields.filter((_, index) => index % 2 === 0);
+  expect(written.sort()).toEqual(documented.find(({ name }) => name === "dead-letters")?.fields.toSorted());
 });
 
 test("the fields of an outbox entry are documented", async () => {

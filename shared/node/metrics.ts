@@ -44,6 +44,11 @@ export function createMetrics(countBacklog: () => Promise<number>) {
       labelNames: ["reason"],
       registers,
     }),
+    unaudited: new Counter({
+      name: "latchkey_unaudited_operations_total",
+      help: "Operations that went without an audit entry because the outbox was full",
+      registers,
+    }),
     outbox: new Gauge({
       name: "latchkey_outbox_entries",
       help: "Audit entries of all tenants that wait in Redis",

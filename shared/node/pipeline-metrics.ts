@@ -1,5 +1,6 @@
 /** Metrics of the audit pipeline. */
 import { Counter, Gauge, Histogram, type Registry } from "prom-client";
+import type { ReasonClass } from "../dead-letter.ts";
 import type { ShipStats } from "../ship-buffer.ts";
 import type { ShipperEvent } from "../ship-outcome.ts";
 import type { PublisherObserver } from "./publisher.ts";
@@ -31,6 +32,37 @@ export function observePublisher(registry: Registry): PublisherObserver {
     published: (entries) => published.inc(entries),
     left: (reason, entries) => left.inc({ reason }, entries),
     posted: (status, seconds) => posts.observe({ status: String(status) }, seconds),
+  };
+}
+
+/** @param waiting how many are kept, asked at every scrape. @returns what is told of each letter, and of how many had to go */
+export function observeDeadLetters(
+  registry: Registry,
+  waiting: () => Promise<number>,
+): (reason: ReasonClass, dropped: number) => void {
+  const registers = [registry];
+  const kept = new Counter({
+    name: "latchkey_dead_letters_total",
+    help: "Events that nobody could deliver",
+    labelNames: ["reason"],
+    registers,
+  });
+  const gone = new Counter({
+    name: "latchkey_dead_letters_dropped_total",
+    help: "The oldest of them, which newer ones have displaced",
+    registers,
+  });
+  new Gauge({
+    name: "latchkey_dead_letters",
+    help: "Those that are kept for an operator",
+    registers,
+    async collect() {
+      this.set(await waiting().catch(() => Number.NaN));
+    },
+  });
+  return (reason, dropped) => {
+    kept.inc({ reason });
+    gone.inc(dropped);
   };
 }
 

@@ -2,13 +2,15 @@
 import type { Redis } from "ioredis";
 import type { Logger } from "pino";
 import { type Config, parseConfig } from "../config.ts";
+import { reasonClass } from "../dead-letter.ts";
 import type { Gate, Servable, Services } from "../function.ts";
 import { pushBody } from "../loki.ts";
 import { createHistory } from "../loki-history.ts";
 import { createApiKeyStore } from "../redis/api-keys.ts";
 import { createAuditStore } from "../redis/audit.ts";
 import type { RunScript } from "../redis/client.ts";
-import { createExecute, createRefuse } from "../redis/execute.ts";
+import { createDeadLetters } from "../redis/dead-letters.ts";
+import { createExecute, createRefuse, type Trail } from "../redis/execute.ts";
 import { recordExpiries } from "../redis/expiry.ts";
 import { createItemStore } from "../redis/items.ts";
 import { createLoginStore } from "../redis/logins.ts";
@@ -20,7 +22,7 @@ import { createTokenIssuer, createTokenVerifier } from "../tokens.ts";
 import { createKeyHasher } from "./key-hash.ts";
 import { createLokiClient } from "./loki-client.ts";
 import type { Metrics } from "./metrics.ts";
-import { observePublisher, observeShipper } from "./pipeline-metrics.ts";
+import { observeDeadLetters, observePublisher, observeShipper } from "./pipeline-metrics.ts";
 import { createPublisher, type Publisher } from "./publisher.ts";
 
 interface Parts {
@@ -60,7 +62,6 @@ export async function createServices(
     hashKey: createKeyHasher(config.LATCHKEY_API_KEY_PEPPERS),
     keyEnv: config.LATCHKEY_MODE === "production" ? "live" : "test",
   };
-  const outboxLimit = config.AUDIT_OUTBOX_MAX_ENTRIES;
   const outbox = createOutbox(redis, run);
 
   const source = `/functions/${functions.length === 1 ? functions[0]?.route.id : "all"}`;
@@ -69,7 +70,13 @@ export async function createServices(
   const newPublisher = (): Publisher | undefined =>
     sink === undefined ? undefined : createPublisher({ sink, source, overrides, observe });
   const publisher = newPublisher();
-  const execute = createExecute(run, outboxLimit, publisher?.publish);
+  const trail: Trail = {
+    limit: config.AUDIT_OUTBOX_MAX_ENTRIES,
+    overflow: config.AUDIT_OVERFLOW,
+    onEntry: publisher?.publish,
+    onUnaudited: (entries) => metrics.unaudited.inc(entries),
+  };
+  const execute = createExecute(run, trail);
   const loki = config.LOKI_URL === undefined ? undefined : createLokiClient({ url: config.LOKI_URL });
   let shipper: Shipper | undefined;
 
@@ -82,8 +89,7 @@ export async function createServices(
       createLoginStore({
         run,
         redis,
-        outboxLimit,
-        onEntry: publisher?.publish,
+        trail,
         onFailure: (reason) => metrics.loginFailures.inc({ reason }),
         limits: {
           perUser: config.LATCHKEY_LOGIN_MAX_FAILURES,
@@ -124,7 +130,14 @@ export async function createServices(
     },
     relay: () =>
       createRelay({ outbox, newPublisher, onError: (task_id, err) => log.error({ task_id, err }, "relay") }),
-    expiries: () => ({ record: () => recordExpiries(redis, run, outboxLimit) }),
+    deadLetters: () => {
+      const deadLetters = createDeadLetters(redis, run);
+      const count = observeDeadLetters(metrics.registry, deadLetters.count);
+      return {
+        keep: async (letter) => count(reasonClass(letter), await deadLetters.keep(letter)),
+      };
+    },
+    expiries: () => ({ record: () => recordExpiries(redis, run, trail.limit) }),
   };
 
   const needed = [...new Set(functions.flatMap((one) => one.needs))];

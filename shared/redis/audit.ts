@@ -1,13 +1,16 @@
 /** The audit trail in Redis: one outbox stream per tenant, whose stream ids are the sequence numbers. */
 import { type AuditEntry, type AuditStore, auditEntry, matchesFilter } from "../audit.ts";
-import { mergePage, type Part } from "../audit-pages.ts";
-import { nsOf } from "../loki.ts";
+import { checkIntegrity } from "../audit-integrity.ts";
+import { mergePage, type Part, type Position } from "../audit-pages.ts";
+import { MAX_QUERY_ENTRIES, nsOf } from "../loki.ts";
 import type { History } from "../loki-history.ts";
 import type { Execute } from "./execute.ts";
 import { toTime } from "./replies.ts";
 
 /** Entries that one call looks at when it filters. */
 const MAX_EXAMINED = 1_000;
+/** Queries of Loki for one proof: 50,000 entries. */
+const MAX_VERIFY_QUERIES = 10;
 
 /** @param history what has left the outbox; absent without a Loki, where everything stays in it */
 export function createAuditStore(execute: Execute, history?: History): AuditStore {
@@ -15,6 +18,43 @@ export function createAuditStore(execute: Execute, history?: History): AuditStor
     async recordRelay(call) {
       await execute(call, { script: "accept-request" });
       return call.tenantId ?? "";
+    },
+
+    async verify(call, range) {
+      const reply = await execute(call, {
+        script: "verify-audit",
+        keys: ({ quarantine }) => [quarantine],
+        args: [String(MAX_EXAMINED)],
+      });
+      const [created, last, quarantined, rows] = reply as [string, string, string[], [string, string[]][]];
+      const tenantId = call.tenantId ?? "";
+      const waiting = rows.map(([id, fields]) => decodeEntry(tenantId, id, fields));
+      const entries = waiting.filter((entry) => matchesFilter(entry, range));
+      let complete = waiting.length < MAX_EXAMINED;
+      let before: Position | undefined;
+      for (let queries = 1; history !== undefined; queries += 1) {
+        const part = await history({
+          tenantId,
+          filter: range,
+          before,
+          tenantSince: Number(created),
+          limit: MAX_QUERY_ENTRIES,
+        });
+        entries.push(...part.entries);
+        before = part.floor;
+        if (before === undefined) break;
+        if (queries === MAX_VERIFY_QUERIES) {
+          complete = false;
+          break;
+        }
+      }
+      return checkIntegrity({
+        entries,
+        quarantined: quarantined.map(Number),
+        complete,
+        ...(range.from === undefined ? { expectedFirst: 1 } : {}),
+        ...(range.to === undefined ? { expectedLast: Number(last) } : {}),
+      });
     },
 
     async list(call, filter, { limit, before }) {

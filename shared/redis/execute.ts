@@ -23,11 +23,36 @@ interface Operation {
   readonly expects?: string;
 }
 
+/** What becomes of the entries that operations leave. */
+export interface Trail {
+  /** Entries that a tenant's outbox holds at most. */
+  readonly limit: number;
+  /** When it is full: refuse operations, or carry them out without an entry. */
+  readonly overflow: "refuse" | "continue";
+  readonly onEntry?: OnEntry | undefined;
+  /** Told how many entries an operation could not leave. */
+  readonly onUnaudited?: (entries: number) => void;
+}
+
+/** The part of a script's answer that is about the trail; absent when nobody is there to answer for the operation. */
+export type Audited = [appended?: Appended | null, unaudited?: number];
+
+export const trailArguments = ({ limit, overflow }: Trail): [string, string] => [String(limit), overflow];
+
+export function followTrail(
+  { onEntry, onUnaudited }: Trail,
+  [appended, unaudited = 0]: Audited,
+  tenantId: string,
+  context: string,
+): void {
+  if (appended) onEntry?.(appendedEntry(tenantId, appended, context));
+  if (unaudited > 0) onUnaudited?.(unaudited);
+}
+
 /** Run an operation and answer the script's reply. @throws {Problem} for every code but the expected one */
 export type Execute = (call: Call, operation: Operation) => Promise<unknown>;
 
-/** @param outboxLimit entries that a tenant's outbox holds at most */
-export function createExecute(run: RunScript, outboxLimit: number, onEntry?: OnEntry): Execute {
+export function createExecute(run: RunScript, trail: Trail): Execute {
   return async function execute(
     call,
     { script, keys, args = [], target, details, alsoNeeds = [], expects = "ok" },
@@ -40,11 +65,11 @@ export function createExecute(run: RunScript, outboxLimit: number, onEntry?: OnE
     const reply = await run(
       script,
       [...callerKeys(tenant, caller), ...(keys?.(tenant) ?? [])],
-      [...callerArguments(call, needed), String(outboxLimit), context, ...args],
+      [...callerArguments(call, needed), ...trailArguments(trail), context, ...args],
     );
-    const [code, tenantId, result, appended] = reply as [string, string, unknown, Appended?];
+    const [code, tenantId, result, ...audited] = reply as [string, string, unknown, ...Audited];
     if (tenantId !== "") call.tenantId = tenantId;
-    if (appended !== undefined) onEntry?.(appendedEntry(tenantId, appended, context));
+    followTrail(trail, audited, tenantId, context);
     if (code !== expects) throw problemOf(code, isForPeople(call) ? "" : needed.join(" "));
     return result;
   };

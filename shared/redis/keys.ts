@@ -55,5 +55,8 @@ export const loginKey = (username: string): string => `{u${digest(username)}}:lo
 export const userFailuresKey = (username: string): string => `{u${digest(username)}}:failures`;
 export const addressFailuresKey = (address: string): string => `{a${digest(address)}}:failures`;
 
+/** Events that nobody could deliver, of all tenants and of none. */
+export const DEAD_LETTERS_KEY = "dead-letters";
+
 /** Whether `npm start` has put its demo users into this store. */
 export const DEMO_KEY = "demo";

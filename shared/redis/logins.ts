@@ -5,10 +5,9 @@ import type { RequestContext } from "../call.ts";
 import { roles } from "../permissions.ts";
 import { Problem } from "../problems.ts";
 import type { LoginAttempt, LoginStore } from "../users.ts";
-import { type Appended, appendedEntry, type OnEntry } from "./audit.ts";
 import type { RunScript } from "./client.ts";
 import { read } from "./errors.ts";
-import { auditContext } from "./execute.ts";
+import { type Audited, auditContext, followTrail, type Trail, trailArguments } from "./execute.ts";
 import { addressFailuresKey, loginKey, tenantKeys, tenantTag, userFailuresKey } from "./keys.ts";
 
 interface LoginLimits {
@@ -23,20 +22,12 @@ interface Options {
   readonly run: RunScript;
   readonly redis: Pick<Redis, "get" | "hmget">;
   readonly limits: LoginLimits;
-  readonly outboxLimit: number;
-  readonly onEntry?: OnEntry | undefined;
+  readonly trail: Trail;
   /** Told of every login that is not let in, and why. */
   readonly onFailure: (reason: string) => void;
 }
 
-export function createLoginStore({
-  run,
-  redis,
-  limits,
-  outboxLimit,
-  onEntry,
-  onFailure,
-}: Options): LoginStore {
+export function createLoginStore({ run, redis, limits, trail, onFailure }: Options): LoginStore {
   /** Ask or update both counters. @throws {Problem} too_many_attempts when either has reached its limit */
   async function limit(username: string, sourceIp: string | undefined, event: "check" | "failed" | "passed") {
     const window = String(limits.window * 1000);
@@ -70,19 +61,17 @@ export function createLoginStore({
     const reply = await run(
       "record-login",
       [tenant, users, outbox, pending, backlog],
-      [...[userId, epoch, matched ? "1" : "0", newHash, String(outboxLimit)], success, failure],
+      [...[userId, epoch, matched ? "1" : "0", newHash, ...trailArguments(trail)], success, failure],
     );
     type Reply = [
       code: string,
       tenantId: string,
       account?: [role: string, epoch: string],
-      appended?: Appended,
+      ...audited: Audited,
     ];
-    const [code, knownTenant, [role = "", currentEpoch] = [], appended] = reply as Reply;
+    const [code, knownTenant, [role = "", currentEpoch] = [], ...audited] = reply as Reply;
     if (knownTenant !== "") request.tenantId = knownTenant;
-    if (appended !== undefined) {
-      onEntry?.(appendedEntry(knownTenant, appended, code === "ok" ? success : failure));
-    }
+    followTrail(trail, audited, knownTenant, code === "ok" ? success : failure);
     if (code === "outbox_full") throw new Problem("audit_unavailable", { cause: code });
     if (code !== "ok") onFailure(code === "tenant_unknown" ? "user_unknown" : code);
     return { code, role, epoch: Number(currentEpoch) };

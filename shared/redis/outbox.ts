@@ -16,7 +16,7 @@ const MAX_PER_TENANT = 500;
 /** Tenants that are remembered to exist; a tenant is never deleted. */
 const MAX_KNOWN = 10_000;
 
-export function createOutbox(redis: Redis, run: RunScript): Outbox {
+export function createOutbox(redis: Redis, run: RunScript) {
   const known = new Set<string>();
   const settling = (tenantId: string) => {
     const { outbox, pending, backlog, quarantine } = tenantKeys(tenantTag(tenantId));
@@ -30,7 +30,7 @@ export function createOutbox(redis: Redis, run: RunScript): Outbox {
     return entries.filter(({ timestamp }) => Date.parse(timestamp) < before);
   }
 
-  return {
+  const outbox: Outbox = {
     async hasTenant(tenantId) {
       if (known.has(tenantId)) return true;
       const exists = (await read(redis.hget(tenantKeys(tenantTag(tenantId)).tenant, "id"))) === tenantId;
@@ -64,4 +64,16 @@ export function createOutbox(redis: Redis, run: RunScript): Outbox {
 
     ofTenant: (tenantId, limit) => readOldest(tenantId, Number.POSITIVE_INFINITY, limit),
   };
+
+  /** What a tenant has in quarantine, in the order of the sequence numbers: JSON of entry, reason and time each. */
+  async function* quarantined(tenantId: string): AsyncGenerator<string> {
+    const { quarantine } = tenantKeys(tenantTag(tenantId));
+    const seqs = (await read(redis.hkeys(quarantine))).sort((one, other) => Number(one) - Number(other));
+    for (const seq of seqs) {
+      const kept = await read(redis.hget(quarantine, seq));
+      if (kept !== null) yield kept;
+    }
+  }
+
+  return { ...outbox, quarantined };
 }

@@ -18,6 +18,7 @@ const libraries = {
   "expire-item": ["outbox", "expiry"],
   "get-item": operation,
   "get-user": operation,
+  "keep-dead-letter": [],
   "limit-login": [],
   "list-api-keys": operation,
   "list-audit": operation,
@@ -26,6 +27,7 @@ const libraries = {
   "refuse-request": operation,
   "remove-entries": settling,
   "update-item": itemOperation,
+  "verify-audit": operation,
 } as const satisfies Record<string, readonly string[]>;
 
 export type ScriptName = keyof typeof libraries;

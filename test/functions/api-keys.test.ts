@@ -1,5 +1,5 @@
 /** api-keys-create, api-keys-list and api-keys-delete: what they promise together. */
-import { afterAll, expect, test } from "vitest";
+import { afterAll, expect, test, vi } from "vitest";
 import { parseApiKey } from "../../shared/api-key.ts";
 import { createKeyHasher } from "../../shared/node/key-hash.ts";
 import { createHarness, type TestTenant } from "../support/harness.ts";
@@ -155,3 +155,28 @@ test.each(["9999-12-31T23:59:59-23:59", "+010000-01-01T00:00:00Z"])(
     expect((await list(tenant)).body.data[0].expires_at).toBe("9999-12-31T23:59:59.999Z");
   },
 );
+
+test("what is stored of a key is HMAC-SHA-256 of its text under the pepper", async () => {
+  const tenant = await api.tenant();
+  const key = await api.apiKey(tenant);
+  const pepper = Buffer.from(api.config.LATCHKEY_API_KEY_PEPPERS[0]?.[1] ?? "", "base64url");
+  const hmac = await crypto.subtle.importKey("raw", pepper, { name: "HMAC", hash: "SHA-256" }, false, [
+    "sign",
+  ]);
+  const expected = Buffer.from(await crypto.subtle.sign("HMAC", hmac, Buffer.from(key.text)));
+  expect(await api.redis.hget(tenant.keys.apiKeys, `${key.id}.hash`)).toBe(expected.toString("base64url"));
+});
+
+test("a key id that is taken is not given again", async () => {
+  const tenant = await api.tenant();
+  const random = vi.spyOn(crypto, "getRandomValues").mockImplementation((array) => {
+    (array as unknown as Uint8Array).fill(7);
+    return array;
+  });
+  const create = (name: string) => api.send("POST", "/api-keys", { as: tenant.admin.token, json: { name } });
+  const statuses = [(await create("first")).status, (await create("second")).status];
+  random.mockRestore();
+  expect(statuses).toEqual([201, 500]);
+  const { body } = await api.send("GET", "/api-keys", { as: tenant.admin.token });
+  expect(body.data.map(({ name }: { name: string }) => name)).toEqual(["first"]);
+});

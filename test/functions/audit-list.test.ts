@@ -146,3 +146,31 @@ test.each(["action=nosuch", "outcome=maybe", "from=yesterday", "to=2026-13-01T00
     expectProblem(await list(await api.tenant(), `?${query}`), 422, "validation_failed");
   },
 );
+
+test("a clock that was set back does not set the trail back", async () => {
+  const tenant = await api.tenant();
+  const ahead = Date.now() + 3_600_000;
+  await api.redis.hset(tenant.keys.tenant, "at", ahead);
+  await api.send("GET", "/data/none", { as: tenant.user.token });
+  expect((await api.trail(tenant))[0]?.timestamp).toBe(new Date(ahead).toISOString());
+});
+
+test("a tenant is pending since its oldest entry", async () => {
+  const tenant = await api.tenant();
+  const read = () => api.send("GET", "/data/none", { as: tenant.user.token });
+  await read();
+  const [first] = await api.trail(tenant);
+  await expect.poll(() => Date.now()).toBeGreaterThan(Date.parse(first?.timestamp ?? ""));
+  await read();
+  expect(Number(await api.redis.zscore(tenant.keys.pending, tenant.id))).toBe(
+    Date.parse(first?.timestamp ?? ""),
+  );
+});
+
+test("a traceparent that is none stays out of the trail", async () => {
+  const tenant = await api.tenant();
+  for (const traceparent of ["x", `00-${"0".repeat(32)}-${"1".repeat(16)}-01`]) {
+    await api.send("GET", "/data/none", { as: tenant.user.token, headers: { traceparent } });
+  }
+  expect((await api.trail(tenant)).map((entry) => entry.traceparent)).toEqual([undefined, undefined]);
+});

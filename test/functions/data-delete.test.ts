@@ -28,3 +28,14 @@ test("If-Match: only the revision that the caller has seen is deleted", async ()
   expectProblem(await remove('"0"'), 412, "precondition_failed");
   expect((await remove(created.headers.get("etag") ?? "")).status).toBe(204);
 });
+
+test("If-None-Match: a revision that the caller does not want to delete is not deleted", async () => {
+  const { admin } = await api.tenant();
+  const created = await api.send("POST", "/data", { as: admin.token, json: { key: "a", value: 1 } });
+  const remove = (tags: string) =>
+    api.send("DELETE", "/data/a", { as: admin.token, headers: { "if-none-match": tags } });
+  for (const tags of ["*", created.headers.get("etag") ?? ""]) {
+    expectProblem(await remove(tags), 412, "precondition_failed");
+  }
+  expect((await remove('"other"')).status).toBe(204);
+});

@@ -1,6 +1,10 @@
 import { decodeJwt, decodeProtectedHeader } from "jose";
 import { afterAll, expect, test } from "vitest";
 import { createPasswordHasher } from "../../shared/node/passwords.ts";
+import { createRunScript } from "../../shared/redis/client.ts";
+import { createLoginStore } from "../../shared/redis/logins.ts";
+import { createUser } from "../../shared/redis/tenants.ts";
+import { routeOf } from "../../shared/routes.ts";
 import { createHarness, PASSWORD, type TestTenant } from "../support/harness.ts";
 import { comparable, expectProblem } from "../support/samples.ts";
 
@@ -206,4 +210,72 @@ test.each([
   ["another grant", { username: "a", password: "x", grant_type: "refresh_token" }],
 ])("%s: 422", async (_, json) => {
   expectProblem(await api.send("POST", "/token", { json }), 422, "validation_failed");
+});
+
+test("a login stands in the trail", async () => {
+  const tenant = await api.tenant();
+  await login(tenant.user.username, PASSWORD);
+  expect(await api.trail(tenant)).toMatchObject([
+    {
+      action: "login_success",
+      outcome: "success",
+      username: tenant.user.username,
+      actor: { type: "user", id: tenant.user.id },
+      target: { type: "user", id: tenant.user.id },
+    },
+  ]);
+});
+
+test("a success does not clear its address's failures", async () => {
+  const tenant = await api.tenant();
+  const from = address();
+  for (let i = 0; i < 4; i += 1) await login(crypto.randomUUID(), "wrong", from);
+  expect((await login(tenant.user.username, PASSWORD, from)).status).toBe(200);
+  await login(crypto.randomUUID(), "wrong", from);
+  expectProblem(await login(tenant.user.username, PASSWORD, from), 429, "too_many_attempts");
+});
+
+test("the right password among parallel guesses, once the limit is reached, is not let in", async () => {
+  const { user } = await api.tenant();
+  const guesses = [...Array.from({ length: 12 }, (_, i) => `guess ${i}`), PASSWORD];
+  const answers = await Promise.all(guesses.map((guess) => login(user.username, guess)));
+  expect(answers.at(-1)?.status).toBe(429);
+});
+
+test("a full outbox: who knows the password is told 503, others what they are always told", async () => {
+  const small = await createHarness({ AUDIT_OUTBOX_MAX_ENTRIES: "1" });
+  const tenant = await small.tenant();
+  const attempt = (username: string, password: string) =>
+    small.send("POST", "/token", { json: { username, password } });
+  await small.send("GET", "/users/me", { as: tenant.user.token });
+  const unknown = await attempt(crypto.randomUUID(), "wrong");
+  expect(comparable(await attempt(tenant.user.username, "wrong"))).toEqual(comparable(unknown));
+  expectProblem(await attempt(tenant.user.username, PASSWORD), 503, "audit_unavailable");
+  expect(await small.trail(tenant)).toHaveLength(1);
+  await small.close();
+});
+
+test("a password that was changed while it was checked lets nobody in", async () => {
+  const tenant = await api.tenant();
+  const logins = createLoginStore({
+    run: createRunScript(api.redis, () => undefined),
+    redis: api.redis,
+    limits: { perUser: 3, perAddress: 5, window: 60 },
+    trail: { limit: 1000, overflow: "refuse" },
+    onFailure: () => undefined,
+  });
+  const attempt = await logins.begin(tenant.user.username, undefined);
+  await api.redis.hset(tenant.keys.users, `${tenant.user.id}.epoch`, "1");
+  const request = { route: routeOf("token-issue"), requestId: "r" };
+  await expect(logins.succeed(request, attempt, undefined)).rejects.toMatchObject({ code: "invalid_grant" });
+  expect((await api.trail(tenant)).map(({ details }) => details.reason)).toEqual(["wrong_password"]);
+});
+
+test("a username is taken once, and the second attempt leaves nothing", async () => {
+  const [tenant, other] = [await api.tenant(), await api.tenant()];
+  const before = await api.redis.hgetall(other.keys.users);
+  const user = { username: tenant.user.username, passwordHash: "x", role: "admin" } as const;
+  expect(await createUser(api.redis, other.id, user)).toBeUndefined();
+  expect(await api.redis.hgetall(other.keys.users)).toEqual(before);
+  expect((await login(tenant.user.username, PASSWORD)).status).toBe(200);
 });

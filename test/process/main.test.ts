@@ -72,6 +72,7 @@ const examples: Record<RouteId, () => readonly [status: number, path: string, re
   "api-keys-list": () => [200, "/api-keys"],
   "api-keys-delete": () => [204, `/api-keys/${keyId}`],
   "audit-list": () => [200, "/audit"],
+  "audit-verify": () => [200, "/audit/integrity"],
   "audit-relay": () => [202, "/trigger-log-offload"],
 };
 

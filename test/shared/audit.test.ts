@@ -146,6 +146,7 @@ test("the actions are a closed list, which names items keys as dashboards know t
     "list_api_keys",
     "delete_api_key",
     "list_audit",
+    "verify_audit",
     "relay_audit",
   ]);
   expect(auditActions.filter((action) => !accepts({ action }))).toEqual([]);

@@ -46,6 +46,7 @@ test("what is not set has a default, and only three variables have none", () => 
   expect(Object.fromEntries(config.filter(([name]) => !needed.includes(name)))).toEqual({
     PORT: 8080,
     AUDIT_OUTBOX_MAX_ENTRIES: 1_000_000,
+    AUDIT_OVERFLOW: "refuse",
     LATCHKEY_MODE: "production",
     LATCHKEY_JWT_ISSUER: "latchkey",
     LATCHKEY_JWT_AUDIENCE: "latchkey",
@@ -146,6 +147,7 @@ test.each([
 
 test("texts are taken when they are what their variable names, and nothing near it", () => {
   const texts: [string, good: string[], bad: string[]][] = [
+    ["AUDIT_OVERFLOW", ["refuse", "continue"], ["Refuse", "drop", "continue "]],
     ["LATCHKEY_MODE", ["production", "local"], ["Production", "prod", "local ", "test"]],
     ["LATCHKEY_LOG_LEVEL", ["debug", "info", "warn", "error", "silent"], ["trace", "INFO", "10"]],
     [

@@ -23,6 +23,7 @@ export async function startPipeline(lokiUrl: string, broker: Partial<BrokerOptio
   const ship = await startEventFunctions({ REDIS_URL: store.url, LOKI_URL: lokiUrl });
   const options = {
     subscriber: `${ship.origin}/events/audit-ship`,
+    deadLetterSink: `${ship.origin}/events/audit-dead-letter`,
     backoffMs: 10,
     timeoutMs: 5_000,
     ...broker,

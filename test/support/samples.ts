@@ -44,6 +44,7 @@ export const samples: Record<RouteId, (api: Harness, tenant: TestTenant) => Prom
     path: `/api-keys/${(await api.apiKey(tenant)).id}`,
     status: 204,
   }),
+  "audit-verify": async () => ({ path: "/audit/integrity", status: 200 }),
   "audit-relay": async () => ({ path: "/trigger-log-offload", status: 202 }),
   "audit-list": async () => ({ path: "/audit", status: 200 }),
 };

@@ -223,6 +223,10 @@ export const table: readonly Row[] = [
     get(`/audit?key=${encodeURIComponent(KEY)}`, w.admin),
   ),
 
+  row("audit-verify", 200, "the trail is whole", (w) => get("/audit/integrity", w.admin)),
+  row("audit-verify", 403, "a user who may not ask for that", (w) => get("/audit/integrity", w.user)),
+  row("audit-verify", 401, "no credential", () => get("/audit/integrity")),
+
   row("audit-relay", 202, "what waits is to go out", (w) => [
     "POST",
     "/trigger-log-offload",

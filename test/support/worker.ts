@@ -7,6 +7,7 @@ import apiKeysDelete from "../../functions/api-keys-delete.ts";
 import apiKeysList from "../../functions/api-keys-list.ts";
 import auditList from "../../functions/audit-list.ts";
 import auditRelay from "../../functions/audit-relay.ts";
+import auditVerify from "../../functions/audit-verify.ts";
 import dataCreate from "../../functions/data-create.ts";
 import dataDelete from "../../functions/data-delete.ts";
 import dataGet from "../../functions/data-get.ts";
@@ -50,7 +51,7 @@ export interface WorkerEnv {
 /** All but token-issue: @node-rs/argon2 has no build for workerd. */
 const functions = [
   ...[usersMe, dataCreate, dataGet, dataUpdate, dataDelete],
-  ...[apiKeysCreate, apiKeysList, apiKeysDelete, auditList, auditRelay],
+  ...[apiKeysCreate, apiKeysList, apiKeysDelete, auditList, auditVerify, auditRelay],
 ];
 
 const runOver =
@@ -72,7 +73,10 @@ async function build({ VARIABLES, STORE }: WorkerEnv) {
     hashKey: createKeyHasher(config.LATCHKEY_API_KEY_PEPPERS),
     keyEnv: config.LATCHKEY_MODE === "production" ? "live" : "test",
   };
-  const execute = createExecute(runOver(STORE), config.AUDIT_OUTBOX_MAX_ENTRIES);
+  const execute = createExecute(runOver(STORE), {
+    limit: config.AUDIT_OUTBOX_MAX_ENTRIES,
+    overflow: config.AUDIT_OVERFLOW,
+  });
   const services: Partial<Services> = {
     items: createItemStore(execute),
     apiKeys: createApiKeyStore(execute, authenticator),

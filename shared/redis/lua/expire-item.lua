@@ -2,7 +2,7 @@
 --
 -- KEYS  1 tenant   2 item   3 outbox   4 pending   5 backlog   6 shard's index of expiries
 -- ARGV  1 its expiry (ms)   2 the audit entry's context (JSON)   3 entries that the outbox holds at most
--- Reply 'ok', 'not_due', 'tenant_unknown' or 'outbox_full'
+-- Reply 'ok', 'not_due', 'tenant_unknown' or 'outbox_full': an expiry waits for room, whatever operations do
 
 local tenant = read_tenant()
 if not tenant then return 'tenant_unknown' end

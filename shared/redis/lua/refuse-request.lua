@@ -1,6 +1,6 @@
 -- A request that will not be carried out: wrong in itself, by a caller who would otherwise have been allowed.
 --
--- ARGV  8 why
+-- ARGV  own: why
 -- Codes the given one
 
 return operate(function()

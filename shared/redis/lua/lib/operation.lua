@@ -8,21 +8,27 @@
 --       3 id of the user or key
 --       4 users: token epoch. API keys: ' <pepper>:<hash>' for each pepper, the current one first
 --       5 users: ',role,role,' that may. API keys: the scope that is needed, '' when keys are not accepted
---       6 entries that the outbox holds at most   7 the caller's part of the audit entry, JSON
+--       6 entries that the outbox holds at most   7 when it is full: 'refuse', or 'continue' without an entry
+--       8 the caller's part of the audit entry, JSON
 --       then the operation's own, from ARGV[FIRST_ARG]
 --
--- Every operation answers {code, tenant id or '', reply, what append answered}. Codes besides 'ok' and the operation's own:
+-- Every operation answers {code, tenant id or '', reply, what append answered, how many entries were left out}.
+-- Codes besides 'ok' and the operation's own:
 --   tenant_unknown user_unknown user_disabled token_revoked tenant_suspended
 --   key_unknown key_mismatch key_deleted key_disabled key_expired insufficient_scope outbox_full
--- Without an entry in the trail remain: outbox_full, where there is no room; tenant_unknown, user_unknown, key_unknown
--- and key_mismatch, which nobody is there to answer for; and what a dead credential is used for beyond DENIALS.
+-- Without an entry in the trail remain: outbox_full, where there is no room; with 'continue' what finds no room and is
+-- carried out nevertheless, which leaves a gap in the numbers; tenant_unknown, user_unknown, key_unknown and
+-- key_mismatch, which nobody is there to answer for; and what a dead credential is used for beyond DENIALS.
 
 -- A credential that is dead (deleted, disabled, expired, revoked, suspended) leaves this many entries a minute at most:
 -- whoever still holds it must not be able to fill the tenant's outbox.
 local DENIALS, DENIALS_WINDOW = 20, 60000
 
 local FIRST_KEY = ARGV[1] == 'api_key' and 7 or 6
-local FIRST_ARG = 8
+local FIRST_ARG = 9
+
+-- For append and record_expiry: where to leave entries out. With 'refuse' an operation that was let in is written.
+local LEAVE_OUT = ARGV[7] == 'continue' and ARGV[6] or nil
 
 -- Equal or not, in a time that does not depend on where they differ.
 local function same(a, b)
@@ -109,7 +115,7 @@ local function operate(run)
     caller, reason = authenticate_api_key(tenant, now)
   end
   if not caller then return { reason, tenant.id } end
-  if outbox_is_full(ARGV[6]) then return { reason or 'outbox_full', tenant.id } end
+  if not LEAVE_OUT and outbox_is_full(ARGV[6]) then return { reason or 'outbox_full', tenant.id } end
 
   local outcome, reply, version = 'denied', nil, nil
   if not reason then
@@ -117,6 +123,7 @@ local function operate(run)
     outcome = reason == 'ok' and 'success' or 'failure'
   end
   local appended = append(tenant, { at = now, outcome = outcome, reason = reason == 'ok' and '' or reason,
-    actor = caller.actor, username = caller.username, context = ARGV[7], version = version })
-  return { reason, tenant.id, reply or false, appended }
+    actor = caller.actor, username = caller.username, context = ARGV[8], version = version },
+    LEAVE_OUT)
+  return { reason, tenant.id, reply or false, appended, unaudited }
 end

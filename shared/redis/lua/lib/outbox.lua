@@ -24,14 +24,26 @@ local function outbox_is_full(limit)
   return redis.call('XLEN', KEYS[3]) >= tonumber(limit)
 end
 
+-- Entries of this call that found no room and were left out.
+local unaudited = 0
+
 -- Append the audit entry of what just happened. The stream id is the tenant's next sequence number; the time never
 -- runs backwards inside a tenant, not even when a failover moves it to a machine with a slower clock.
+-- An entry that is left out takes its number all the same: revisions of items and places of API keys are made of it, and
+-- the gap that it leaves in the trail proves that something went unaudited.
 --   entry: at (ms), outcome, reason ('' for success), actor ('<type>:<id>'), username, context (JSON of the caller's
 --   part), version and expires_at (of an item, or nil)
--- Answers {sequence number, {field, value, …}}: what was written, without the context, which the caller has.
-local function append(tenant, entry)
+--   limit: the entry is left out when the outbox holds as many; nil to write it whatever the outbox holds
+-- Answers {sequence number, {field, value, …}}: what was written, without the context, which the caller has; false when
+-- it was left out.
+local function append(tenant, entry, limit)
   local seq, at = digits(tenant.seq + 1), digits(math.max(entry.at, tenant.at))
   redis.call('HSET', KEYS[1], 'seq', seq, 'at', at)
+  tenant.seq, tenant.at = tenant.seq + 1, math.max(entry.at, tenant.at)
+  if limit and outbox_is_full(limit) then
+    unaudited = unaudited + 1
+    return false
+  end
   local fields = { 'at', at, 'outcome', entry.outcome, 'reason', entry.reason, 'actor', entry.actor,
     'username', entry.username }
   for _, name in ipairs({ 'version', 'expires_at' }) do
@@ -43,6 +55,5 @@ local function append(tenant, entry)
   redis.call('XADD', KEYS[3], seq .. '-0', 'context', entry.context, unpack(fields))
   redis.call('ZADD', KEYS[4], 'NX', at, tenant.id)
   redis.call('INCR', KEYS[5])
-  tenant.seq, tenant.at = tenant.seq + 1, math.max(entry.at, tenant.at)
   return { seq, fields }
 end

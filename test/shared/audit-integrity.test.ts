@@ -1,0 +1,74 @@
+import fc from "fast-check";
+import { expect, test } from "vitest";
+import { checkIntegrity } from "../../shared/audit-integrity.ts";
+
+const entriesAt = (...seqs: number[]) => seqs.map((seq) => ({ seq, id: `evt_${seq}` }));
+const whole = { quarantined: [], complete: true };
+
+test("a trail that counts from 1 to the last number given out is whole, in whatever order it is found", () => {
+  expect(
+    checkIntegrity({ ...whole, entries: entriesAt(3, 1, 2), expectedFirst: 1, expectedLast: 3 }),
+  ).toEqual({
+    first: 1,
+    last: 3,
+    found: 3,
+    gaps: [],
+    duplicates: [],
+    complete: true,
+  });
+});
+
+test("whatever is taken away shows as gaps that hold just that", () => {
+  fc.assert(
+    fc.property(
+      fc.integer({ min: 1, max: 60 }),
+      fc.uniqueArray(fc.integer({ min: 1, max: 60 })),
+      (last, taken) => {
+        const all = Array.from({ length: last }, (_, index) => index + 1);
+        const left = all.filter((seq) => !taken.includes(seq));
+        const { gaps } = checkIntegrity({
+          ...whole,
+          entries: entriesAt(...left),
+          expectedFirst: 1,
+          expectedLast: last,
+        });
+        const missing = gaps.flatMap(({ from, to }) => all.filter((seq) => seq >= from && seq <= to));
+        expect(missing).toEqual(all.filter((seq) => taken.includes(seq)));
+      },
+    ),
+  );
+});
+
+test("in a time range only what lies between its first and last entry can be missing", () => {
+  const { gaps, first, last } = checkIntegrity({
+    ...whole,
+    entries: entriesAt(5, 6, 9),
+    quarantined: [2, 7, 12],
+  });
+  expect([first, last, gaps]).toEqual([5, 9, [{ from: 8, to: 8 }]]);
+});
+
+test("a number under which two different entries stand is a duplicate, the same entry twice is not", () => {
+  const entries = [...entriesAt(1, 2, 2), { seq: 1, id: "evt_other" }];
+  expect(checkIntegrity({ ...whole, entries }).duplicates).toEqual([1]);
+});
+
+test("what came after the question is not part of the answer", () => {
+  expect(
+    checkIntegrity({ ...whole, entries: entriesAt(1, 2, 4), expectedFirst: 1, expectedLast: 2 }),
+  ).toMatchObject({
+    last: 2,
+    gaps: [],
+  });
+});
+
+test("nothing is called whole that was not looked at", () => {
+  const { gaps, complete } = checkIntegrity({
+    entries: entriesAt(8, 9),
+    quarantined: [],
+    complete: false,
+    expectedFirst: 1,
+    expectedLast: 9,
+  });
+  expect([complete, gaps]).toEqual([false, []]);
+});
