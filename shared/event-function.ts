@@ -3,8 +3,8 @@ import type { Servable, Services } from "./function.ts";
 import { readStart, readText } from "./request.ts";
 import { type EventRouteId, eventRouteOf } from "./routes.ts";
 
-/** Bytes of an event with its entries; ours have 64 KiB at most, a dead letter adds to that. */
-const MAX_EVENT_BYTES = 256 * 1024;
+/** Bytes of an event: ours have 64 KiB, one entry that is larger travels alone and is for audit-ship to quarantine. */
+const MAX_EVENT_BYTES = 1024 * 1024;
 
 export interface Delivery {
   readonly headers: Headers;

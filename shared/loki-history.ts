@@ -13,7 +13,7 @@ interface RangeReader {
   ): Promise<readonly { readonly ns: string; readonly line: string }[]>;
 }
 
-export interface HistoryQuery {
+interface HistoryQuery {
   readonly tenantId: string;
   readonly filter: AuditFilter;
   /** Only what is older than this. */

@@ -10,7 +10,7 @@ import { lokiTools } from "./loki-tools.ts";
 import { ownRedis } from "./own-redis.ts";
 
 /** The functions that take events, in a process's worth of their own. */
-export async function startEventFunctions(env: Record<string, string>) {
+async function startEventFunctions(env: Record<string, string>) {
   const config = parseConfig({ LATCHKEY_MODE: "local", PORT: "0", ...(await makeSecrets("demo")), ...env });
   const server = await startServer(await loadEventFunctions(), config, createLog("silent", []));
   return { origin: `http://127.0.0.1:${server.port}`, stop: server.stop };
