@@ -117,6 +117,13 @@ export function logQuery(tenantId: string, { action, actor, key, outcome }: Audi
   return stages.join(" | ");
 }
 
+/** A query that finds one entry and nothing else, whether it is there. */
+export const entryQuery = (entry: AuditEntry): QueryWindow & { readonly query: string } => ({
+  query: `${logQuery(entry.tenant_id, { action: entry.action })} | event_id=${literal(entry.id)}`,
+  start: nsOf(entry),
+  end: String(BigInt(nsOf(entry)) + 1n),
+});
+
 /**
  * A LogQL string literal that means this text. LogQL reads double-quoted strings as Go does, which understands all that
  * JSON writes, but for lone surrogates. U+FFFD would match nothing: Loki puts a space in its place in what it parses.

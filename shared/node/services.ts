@@ -4,7 +4,7 @@ import type { Logger } from "pino";
 import { type Config, parseConfig } from "../config.ts";
 import { reasonClass } from "../dead-letter.ts";
 import type { Gate, Servable, Services } from "../function.ts";
-import { pushBody } from "../loki.ts";
+import { entryQuery, pushBody } from "../loki.ts";
 import { createHistory } from "../loki-history.ts";
 import { createApiKeyStore } from "../redis/api-keys.ts";
 import { createAuditStore } from "../redis/audit.ts";
@@ -108,13 +108,17 @@ export async function createServices(
       }),
     outbox: () => outbox,
     shipper: () => {
-      const { push } = configured(loki);
+      const { push, queryRange } = configured(loki);
       const count = observeShipper(metrics.registry, () => configured(shipper).stats());
       shipper = createShipper({
         push,
         encode: pushBody,
         remove: outbox.remove,
         quarantine: outbox.quarantine,
+        async isStored(tenantId, entry) {
+          const found = await queryRange(tenantId, { ...entryQuery(entry), limit: 1, direction: "backward" });
+          return found.length > 0;
+        },
         observe(event) {
           count(event);
           const { type, tenantId: tenant } = { tenantId: undefined, ...event };

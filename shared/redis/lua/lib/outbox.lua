@@ -2,10 +2,15 @@
 --
 -- KEYS  1 tenant   2 credentials   3 outbox   4 shard's pending tenants   5 shard's backlog
 
--- Redis's own clock, in milliseconds: one clock for all callers, whatever their machines think.
+-- Redis's own clock, in milliseconds: one clock for all callers, whatever their machines think. Read once, because it
+-- goes on while a script runs (Redis 7.0), and an item's time must be its entry's.
+local clock
 local function now_ms()
-  local time = redis.call('TIME')
-  return time[1] * 1000 + math.floor(time[2] / 1000)
+  if not clock then
+    local time = redis.call('TIME')
+    clock = time[1] * 1000 + math.floor(time[2] / 1000)
+  end
+  return clock
 end
 
 -- Lua prints large numbers in exponent form; Redis keys and fields hold plain digits.
