@@ -1,15 +1,17 @@
 /** `npm start` with a Loki: the whole pipeline in one process, which is its own broker. */
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { startLoki, type TestLoki } from "../support/loki.ts";
+import { realLoki, startLoki, type TestLoki } from "../support/loki.ts";
 import { lokiTools } from "../support/loki-tools.ts";
 import {
   cleanUp,
   connectTo,
   logIn,
   type Program,
+  processesIn,
   runScript,
   send,
   temporaryFolder,
+  until,
 } from "../support/process.ts";
 
 let loki: TestLoki;
@@ -27,6 +29,22 @@ afterAll(async () => {
   await cleanUp();
   await loki.stop();
 });
+
+test.skipIf(realLoki() !== "loki on the PATH")(
+  "a loki on the PATH is started with it and ends with it, also when Ctrl-C comes while it starts (skipped: no loki there)",
+  async () => {
+    const own = temporaryFolder();
+    const env = { PORT: "0", PATH: process.env["PATH"] };
+    for (const moment of ["while it starts", "when it runs"]) {
+      const started = runScript("shared/node/dev/start.ts", { cwd: own, env });
+      if (moment === "when it runs") await started.says(/audit trail goes to the Loki/);
+      else await until("loki to be started", () => processesIn(own).length > 2);
+      started.kill("SIGINT");
+      expect((await started.ended(20_000)).code).toBe(0);
+      await until("all of it to end", () => processesIn(own).length === 0);
+    }
+  },
+);
 
 test("it says where the audit trail goes", async () => {
   await program.says(new RegExp(`The audit trail goes to the Loki at ${loki.url}`));

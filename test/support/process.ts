@@ -100,12 +100,17 @@ interface RunOptions {
 export const runScript = (script: string, { args = [], ...options }: RunOptions = {}): Program =>
   run(join(binaries, "node"), [join(repository, script), ...args], options);
 
+/** Without a Loki, which `npm start` would start as well, where it has a folder of its own; start-loki.test.ts is about that. */
+const searched = (process.env["PATH"] ?? "")
+  .split(":")
+  .filter((folder) => !existsSync(join(folder, "loki")) || existsSync(join(folder, "redis-server")));
+
 export function run(
   command: string,
   args: readonly string[],
   { cwd = repository, env = {} }: RunOptions,
 ): Program {
-  const path = `${binaries}:${process.env["PATH"]}`;
+  const path = [binaries, ...searched].join(":");
   const child = spawn(command, args, {
     cwd,
     env: { PATH: path, ...env },

@@ -49,15 +49,19 @@ export async function startLoki(folder: string): Promise<LocalLoki | undefined> 
   child.once("exit", () => Object.assign(life, { ended: true }));
   child.once("error", () => Object.assign(life, { ended: true }));
 
-  const url = `http://127.0.0.1:${http}`;
+  const started = { url: `http://127.0.0.1:${http}`, pid: child.pid ?? 0 };
+  writeFileSync(note, JSON.stringify(started));
+  // From the very start on: it outlives us unless we end it.
+  const loki = running(started, note);
   const deadline = Date.now() + START_TIMEOUT;
-  while (!(await isReady(url))) {
-    if (life.ended || Date.now() > deadline) throw new Failure(`loki did not start; ${log} says why.`);
+  while (!(await isReady(loki.url))) {
+    if (life.ended || Date.now() > deadline) {
+      await loki.stop();
+      throw new Failure(`loki did not start; ${log} says why.`);
+    }
     await delay(POLL);
   }
-  const started = { url, pid: child.pid as number };
-  writeFileSync(note, JSON.stringify(started));
-  return running(started, note);
+  return loki;
 }
 
 /** What a start leaves for the next one. */
@@ -69,7 +73,7 @@ interface Note {
 function running({ url, pid }: Note, note: string): LocalLoki {
   const end = () => {
     try {
-      process.kill(pid, "SIGTERM");
+      if (pid > 0) process.kill(pid, "SIGTERM");
     } catch {
       // It has ended already.
     }

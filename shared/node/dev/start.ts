@@ -43,9 +43,11 @@ async function start(): Promise<void> {
     return finished ? 0 : 1;
   });
   try {
+    // Redis comes first: whoever has it has the folder, and with it the right to start a Loki in it.
+    const redis = await local;
     running.loki = process.env["LOKI_URL"] ? undefined : await startLoki(join(FOLDER, "loki"));
     const lokiUrl = process.env["LOKI_URL"] || running.loki?.url;
-    running.server = await serve(await local, lokiUrl);
+    running.server = await serve(redis, lokiUrl);
     await welcome(running.server, lokiUrl);
   } catch (error) {
     await Promise.all([running.loki?.stop(), (await local)?.stop()]);
