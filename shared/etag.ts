@@ -32,9 +32,7 @@ export const entityTags = z
 
 /** Revisions that satisfy `If-Match`: strong comparison, so weak tags never do (RFC 9110, 13.1.1). */
 export const strongRevisions = (tags: EntityTags): "*" | string[] =>
-  tags === "*"
-    ? tags
-    : tags.filter(({ weak, opaque }) => !weak && isRevision(opaque)).map(({ opaque }) => opaque);
+  tags === "*" ? tags : weakRevisions(tags.filter(({ weak }) => !weak));
 
 /** Revisions that `If-None-Match` names: weak comparison, so weak tags do as well (RFC 9110, 13.1.2). */
 export const weakRevisions = (tags: EntityTags): "*" | string[] =>

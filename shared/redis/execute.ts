@@ -85,7 +85,8 @@ function callerKeys(tenant: TenantKeys, caller: Caller): string[] {
   return [record, apiKeys, outbox, pending, backlog, tenant.deletedApiKey(caller.keyId)];
 }
 
-function callerArguments({ caller, route }: Call, needed: readonly Permission[]): string[] {
+function callerArguments(call: Call, needed: readonly Permission[]): string[] {
+  const { caller, route } = call;
   if (caller.kind === "user") {
     return [
       "user",
@@ -96,7 +97,7 @@ function callerArguments({ caller, route }: Call, needed: readonly Permission[])
     ];
   }
   const hashes = caller.hashes.map(({ pepper, hash }) => ` ${pepper}:${hash}`).join("");
-  const scope = route.credential === "any" ? (route.permission ?? "") : "";
+  const scope = isForPeople(call) ? "" : (route.permission ?? "");
   return ["api_key", "", caller.keyId, hashes, scope];
 }
 
