@@ -1,5 +1,6 @@
 /** One Hono application over any number of functions: one in a pod, all of them in a local run. */
 import { type Context, Hono, type MiddlewareHandler } from "hono";
+import { createCors } from "./cors.ts";
 import { randomBase62 } from "./formats.ts";
 import type { FunctionEnv, Gate, Servable, Services } from "./function.ts";
 import { Problem } from "./problems.ts";
@@ -30,13 +31,15 @@ interface Surroundings {
   /** Runs around every request, for logs and metrics. */
   readonly observe?: MiddlewareHandler<FunctionEnv>;
   readonly system?: SystemHandlers;
+  /** Origins of web pages that may call; absent: none. */
+  readonly corsOrigins?: readonly string[] | undefined;
 }
 
 export function createApp(
   functions: readonly Servable[],
   services: Services,
   gate: Gate,
-  { observe, system = {} }: Surroundings = {},
+  { observe, system = {}, corsOrigins }: Surroundings = {},
 ): Hono<FunctionEnv> {
   const app = new Hono<FunctionEnv>();
   app.use(async (c, next) => {
@@ -51,6 +54,7 @@ export function createApp(
     return handler !== undefined && hasNormalPath(c) ? handler(c) : next();
   });
   if (observe !== undefined) app.use(observe);
+  if (corsOrigins !== undefined) app.use(createCors(corsOrigins));
   app.use(async (c, next) => {
     if (!hasNormalPath(c)) {
       throw new Problem("malformed_request", { detail: "The Host or the path is not in its normal form." });

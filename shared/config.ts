@@ -29,6 +29,16 @@ const httpUrl = z
   .max(2048)
   .regex(/^https?:\/\/[^/?#@]+(\/[^?#]*)?$/, "Expected http:// or https://");
 
+/** As browsers send them, so that comparing is enough. */
+const origins = z
+  .string()
+  .transform((text) => text.split(","))
+  .refine(
+    (all) =>
+      all.join() === "*" || all.every((one) => /^https?:[^*]+$/.test(one) && URL.parse(one)?.origin === one),
+    "Expected https://host[:port],… or *",
+  );
+
 const keyHeader = { kid: z.string().min(1).max(64), alg: z.enum(TOKEN_ALGORITHMS) };
 /** 32 bytes in base64url: a coordinate or the private part of either kind of key (RFC 7518, 6.2; RFC 8037, 2). */
 const keyBytes = z.string().regex(/^[\w-]{43}$/, "is not 32 bytes in base64url");
@@ -121,6 +131,9 @@ export const environment = z.object({
   LATCHKEY_TRUSTED_PROXIES: wholeNumber(0, 10, 0).describe(
     "Proxies in front that append to X-Forwarded-For; 0 believes the socket's address alone",
   ),
+  LATCHKEY_CORS_ORIGINS: origins
+    .optional()
+    .describe("Origins whose web pages may call the API, such as `https://console.example.com`, or `*`"),
   LATCHKEY_SHUTDOWN_SECONDS: wholeNumber(1, 600, 25).describe("Time to finish requests after SIGTERM"),
   LATCHKEY_LOG_LEVEL: z
     .enum(["debug", "info", "warn", "error", "silent"])

@@ -12,15 +12,16 @@ const MAX_METADATA_BYTES = 16 * 1024;
 const MAX_TTL = 315_360_000;
 
 /**
- * 1 to 512 bytes of UTF-8 without control characters, lone surrogates and line separators. `.` and `..` are
- * refused: every URL parser removes such a path segment, even percent-encoded (WHATWG URL), so nobody could read them.
+ * 1 to 512 bytes of UTF-8 without control characters, lone surrogates and line separators. `.` and `..` are refused, also
+ * between slashes: every URL parser removes such a path segment, even percent-encoded (WHATWG URL), and proxies that
+ * decode %2F before they look (nginx does) see segments there as well, so not everybody could read them.
  */
 export const itemKey = z
   .string()
   .min(1)
   .refine((key) => byteLength(key) <= MAX_KEY_BYTES, `Longer than ${MAX_KEY_BYTES} bytes`)
   .refine((key) => !/[\p{Cc}\p{Cs}\p{Zl}\p{Zp}]/u.test(key), "Contains a character that cannot be printed")
-  .refine((key) => key !== "." && key !== "..", "Cannot stand in a URL path");
+  .refine((key) => !/(^|\/)\.\.?(\/|$)/.test(key), "Cannot stand in a URL path");
 
 const anyJson = z.custom<unknown>((value) => value !== undefined, "Required");
 

@@ -51,7 +51,11 @@ export async function createProcess(functions: readonly Servable[], config: Conf
     log,
   });
   const system = systemHandlers(metrics, () => state.connected && !state.draining);
-  const app = createApp(functions, services, gate, { system, observe: createObserver(log, metrics) });
+  const app = createApp(functions, services, gate, {
+    system,
+    observe: createObserver(log, metrics),
+    corsOrigins: config.LATCHKEY_CORS_ORIGINS,
+  });
   return { app, redis, state, flush, close };
 }
 

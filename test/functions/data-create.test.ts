@@ -66,6 +66,8 @@ test.each([
   ["a key with a line break", { key: "a\nb", value: 1 }, "#/key"],
   ["a key with half a character", { key: "\ud800", value: 1 }, "#/key"],
   ["a key that URLs swallow", { key: "..", value: 1 }, "#/key"],
+  ["a key that proxies swallow", { key: "a/../b", value: 1 }, "#/key"],
+  ["a key that ends in what proxies swallow", { key: "a/.", value: 1 }, "#/key"],
 ])("%s: 422 that points at it", async (_, json, pointer) => {
   const { admin } = await api.tenant();
   const answer = await api.send("POST", "/data", { as: admin.token, json });

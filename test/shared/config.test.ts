@@ -224,3 +224,26 @@ test("peppers are 1 to 8 versions with at least 32 bytes each, none named twice"
   const bad = [some(9), PEPPER, ...versions, ...ends];
   expect(refused("LATCHKEY_API_KEY_PEPPERS", bad)).toEqual(bad);
 });
+
+test("origins of web pages are written as browsers send them", () => {
+  const good = [
+    "*",
+    "https://a.example",
+    "http://localhost:5173",
+    "https://a.example,https://b.example:8443",
+  ];
+  const bad = [
+    "https://a.example/",
+    "https://A.example",
+    "https://a.example:443",
+    "a.example",
+    "null",
+    "*,https://a.example",
+    "https://a.example, https://b.example",
+    "ftp://a.example",
+    "https://*.example",
+    "https://u@a.example",
+  ];
+  expect(taken("LATCHKEY_CORS_ORIGINS", good)).toEqual(good);
+  expect(refused("LATCHKEY_CORS_ORIGINS", bad)).toEqual(bad);
+});
