@@ -86,14 +86,17 @@ function bounded(attributes: readonly (readonly [string, string])[]): Record<str
   return Object.fromEntries(fitting);
 }
 
-/** An event that is one JSON text, in the form that binary mode gives it; undefined when it is none. */
+/** An event that is one JSON text, in the form that binary mode gives it; undefined when it is none, or cannot be told. */
 function readStructured(text: string) {
-  let event: unknown;
   try {
-    event = JSON.parse(text);
+    return toBinary(JSON.parse(text));
   } catch {
+    // Not JSON, or nested more deeply than can be written again.
     return undefined;
   }
+}
+
+function toBinary(event: unknown) {
   if (typeof event !== "object" || event === null || Array.isArray(event)) return undefined;
   const {
     data,
@@ -101,13 +104,12 @@ function readStructured(text: string) {
     datacontenttype = "application/json",
     ...rest
   } = event as Record<string, unknown>;
-  const all = Object.entries(rest)
-    .filter(([, value]) => value !== null)
-    .map(([name, value]) => [name, toHeaderValue(String(value))] as const);
-  const attributes = bounded(all);
+  const all = Object.entries(rest).filter(([, value]) => value !== null);
+  const attributes = bounded(all.map(([name, value]) => [name, toHeaderValue(String(value))]));
   const isComplete = Object.keys(attributes).length === all.length;
-  const hasOnlyNames = all.every(([name]) => /^[a-z0-9]{1,64}$/.test(name));
-  if (!isComplete || !hasOnlyNames || typeof datacontenttype !== "string") return undefined;
+  const isAttribute = ([name, value]: [string, unknown]): boolean =>
+    /^[a-z0-9]{1,64}$/.test(name) && ["string", "number", "boolean"].includes(typeof value);
+  if (!isComplete || !all.every(isAttribute) || typeof datacontenttype !== "string") return undefined;
   const common = { attributes, contentType: datacontenttype };
   if (typeof data_base64 === "string") return { ...common, body: data_base64, encoding: "base64" as const };
   const isText = typeof data === "string" && !/\bjson\b/i.test(datacontenttype);

@@ -1,4 +1,5 @@
 /** Dead letters: what nobody could deliver is kept with its reason, whatever it is, and can be sent again. */
+import fc from "fast-check";
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
 import {
   MAX_LETTER_BYTES,
@@ -173,6 +174,18 @@ test.each<[string, BodyInit, Record<string, string>, object]>([
     { "content-type": "application/cloudevents+json" },
     { attributes: {}, contentType: "application/cloudevents+json" },
   ],
+  [
+    "a structured event nested more deeply than can be written again",
+    `{"specversion":"1.0","id":"1","source":"s","type":"t","data":${"[".repeat(50_000)}${"]".repeat(50_000)}}`,
+    { "content-type": "application/cloudevents+json" },
+    { attributes: {}, contentType: "application/cloudevents+json", cut: false },
+  ],
+  [
+    "a structured event with an attribute that no text can stand for",
+    '{"specversion":"1.0","id":{"toString":1},"source":"b","type":"t"}',
+    { "content-type": "application/cloudevents+json" },
+    { attributes: {}, contentType: "application/cloudevents+json" },
+  ],
   ["attributes without an event", "", { "ce-id": "1" }, { attributes: { id: "1" } }],
 ])("%s is kept, and not sent again", async (_, body, headers, expected) => {
   const letter = await deliver(body, headers);
@@ -181,6 +194,23 @@ test.each<[string, BodyInit, Record<string, string>, object]>([
     "not_an_event",
     { refused: "it is no CloudEvent" },
   ]);
+});
+
+test("whatever JSON comes as a structured event, its letter is made without an error and holds the body", () => {
+  const name = fc.constantFrom("specversion", "id", "source", "type", "data", "data_base64", "__proto__");
+  const odd = fc.dictionary(fc.constantFrom("toString", "valueOf", "toJSON"), fc.jsonValue());
+  const event = fc.dictionary(fc.oneof(name, fc.string()), fc.oneof(fc.jsonValue(), odd));
+  const headers = new Headers({ "content-type": "application/cloudevents+json" });
+  fc.assert(
+    fc.property(fc.oneof(fc.jsonValue(), event), (json) => {
+      const bytes = new TextEncoder().encode(JSON.stringify(json));
+      const letter = readDeadLetter(headers, { bytes, length: bytes.length });
+      const isWhole = letter.contentType === "application/cloudevents+json";
+      if (isWhole) expect(letter.body).toBe(JSON.stringify(json));
+      expect(Object.values(letter.attributes).every((value) => typeof value === "string")).toBe(true);
+    }),
+    { numRuns: 500 },
+  );
 });
 
 test("of a body that is too large the beginning is kept, which is not sent again", async () => {
