@@ -6,8 +6,7 @@ const BUCKETS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5
 
 export type Metrics = ReturnType<typeof createMetrics>;
 
-/** @param countBacklog audit entries that wait in all outboxes; asked at every scrape */
-export function createMetrics(countBacklog: () => Promise<number>) {
+export function createMetrics() {
   const registry = new Registry();
   const registers = [registry];
   collectDefaultMetrics({ register: registry });
@@ -17,6 +16,12 @@ export function createMetrics(countBacklog: () => Promise<number>) {
       name: "latchkey_requests_total",
       help: "Answered requests",
       labelNames: ["function", "status"],
+      registers,
+    }),
+    problems: new Counter({
+      name: "latchkey_problems_total",
+      help: "Answered problems by their code",
+      labelNames: ["function", "code"],
       registers,
     }),
     duration: new Histogram({
@@ -29,6 +34,11 @@ export function createMetrics(countBacklog: () => Promise<number>) {
     inFlight: new Gauge({
       name: "latchkey_requests_in_flight",
       help: "Requests that are being answered now",
+      registers,
+    }),
+    ready: new Gauge({
+      name: "latchkey_ready_seconds",
+      help: "From the start of the process until it was ready; 0 while it is not",
       registers,
     }),
     redis: new Histogram({
@@ -48,14 +58,6 @@ export function createMetrics(countBacklog: () => Promise<number>) {
       name: "latchkey_unaudited_operations_total",
       help: "Operations that went without an audit entry because the outbox was full",
       registers,
-    }),
-    outbox: new Gauge({
-      name: "latchkey_outbox_entries",
-      help: "Audit entries of all tenants that wait in Redis",
-      registers,
-      async collect() {
-        this.set(await countBacklog().catch(() => Number.NaN));
-      },
     }),
   };
 }

@@ -20,6 +20,7 @@ export function createObserver(log: Logger, metrics: Metrics): MiddlewareHandler
     const { status } = c.res;
     metrics.requests.inc({ function: id, status });
     metrics.duration.observe({ function: id }, seconds);
+    if (c.error !== undefined) metrics.problems.inc({ function: id, code: codeOf(c.error) });
     const line = {
       function: id,
       request_id: c.get("requestId"),
@@ -32,6 +33,8 @@ export function createObserver(log: Logger, metrics: Metrics): MiddlewareHandler
     else log.info(line);
   };
 }
+
+const codeOf = (error: Error): string => (error instanceof Problem ? error.code : "internal_error");
 
 /** Why it was not a success: the code that was answered and what was behind it. */
 function reasonOf(error: Error | undefined): object {

@@ -1,6 +1,7 @@
 /** Metrics of the audit pipeline. */
 import { Counter, Gauge, Histogram, type Registry } from "prom-client";
 import type { ReasonClass } from "../dead-letter.ts";
+import type { OutboxStats } from "../redis/outbox.ts";
 import type { ShipStats } from "../ship-buffer.ts";
 import type { ShipperEvent } from "../ship-outcome.ts";
 import type { PublisherObserver } from "./publisher.ts";
@@ -35,11 +36,7 @@ export function observePublisher(registry: Registry): PublisherObserver {
   };
 }
 
-/** @param waiting how many are kept, asked at every scrape. @returns what is told of each letter, and of how many had to go */
-export function observeDeadLetters(
-  registry: Registry,
-  waiting: () => Promise<number>,
-): (reason: ReasonClass, dropped: number) => void {
+export function observeDeadLetters(registry: Registry): (reason: ReasonClass, dropped: number) => void {
   const registers = [registry];
   const kept = new Counter({
     name: "latchkey_dead_letters_total",
@@ -52,18 +49,59 @@ export function observeDeadLetters(
     help: "The oldest of them, which newer ones have displaced",
     registers,
   });
-  new Gauge({
-    name: "latchkey_dead_letters",
-    help: "Those that are kept for an operator",
-    registers,
-    async collect() {
-      this.set(await waiting().catch(() => Number.NaN));
-    },
-  });
   return (reason, dropped) => {
     kept.inc({ reason });
     gone.inc(dropped);
   };
+}
+
+/** What waits in Redis, of all tenants. */
+export interface Backlog {
+  readonly outboxes: OutboxStats;
+  readonly deadLetters: number;
+}
+
+/**
+ * For the one function that is called every minute whatever else happens: the others may have no process to be asked.
+ * @param look asked once at every scrape; when it cannot tell, there are no samples @param limit of one outbox
+ */
+export function observeBacklog(registry: Registry, look: () => Promise<Backlog>, limit: number): void {
+  let asked: Promise<Backlog> | undefined;
+  const ask = (): Promise<Backlog> => {
+    asked ??= look().finally(() => {
+      asked = undefined;
+    });
+    return asked;
+  };
+  const gauge = (name: string, help: string, value: (backlog: Backlog) => number) =>
+    new Gauge({
+      name: `latchkey_${name}`,
+      help,
+      registers: [registry],
+      async collect() {
+        await ask().then(
+          (backlog) => this.set(value(backlog)),
+          () => this.remove(),
+        );
+      },
+    });
+  gauge("outbox_entries", "Audit entries of all tenants that wait in Redis", (now) => now.outboxes.entries);
+  gauge(
+    "outbox_oldest_seconds",
+    "Since when the oldest of them has been waiting",
+    (now) => now.outboxes.oldestMs / 1000,
+  );
+  gauge(
+    "outbox_largest_entries",
+    "Those of the tenant with most of them, among the tenants that have waited longest",
+    (now) => now.outboxes.largest,
+  );
+  gauge("dead_letters", "Dead letters that are kept for an operator", (now) => now.deadLetters);
+  new Gauge({
+    name: "latchkey_outbox_limit_entries",
+    help: "How many may wait per tenant",
+    registers: [registry],
+  }).set(limit);
 }
 
 /** @param stats what the shipper holds, asked at every scrape */

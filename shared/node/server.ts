@@ -10,7 +10,6 @@ import { createApp, type SystemHandlers } from "../app.ts";
 import type { Config } from "../config.ts";
 import type { Servable } from "../function.ts";
 import { createRedis, createRunScript } from "../redis/client.ts";
-import { backlogKey, SHARDS } from "../redis/keys.ts";
 import { createMetrics, type Metrics } from "./metrics.ts";
 import { createObserver } from "./observe.ts";
 import { createServices } from "./services.ts";
@@ -37,10 +36,11 @@ export interface RunningServer {
 /** Everything of a process but the listening. */
 export async function createProcess(functions: readonly Servable[], config: Config, log: Logger) {
   const redis = createRedis(config.REDIS_URL, (error) => log.warn({ err: error }, "redis connection"));
-  const metrics = createMetrics(() => countBacklog(redis));
+  const metrics = createMetrics();
   const state = { draining: false, connected: false };
   redis.once("ready", () => {
     state.connected = true;
+    metrics.ready.set(performance.now() / 1000);
   });
 
   const run = createRunScript(redis, (script, seconds) => metrics.redis.observe({ script }, seconds));
@@ -153,11 +153,4 @@ async function closeServer(server: Server, deadline: number): Promise<boolean> {
   clearTimeout(timer);
   if (!finished) server.closeAllConnections();
   return finished;
-}
-
-async function countBacklog(redis: Redis): Promise<number> {
-  const pipeline = redis.pipeline();
-  for (let shard = 0; shard < SHARDS; shard += 1) pipeline.get(backlogKey(shard));
-  const counts = (await pipeline.exec()) ?? [];
-  return counts.reduce((sum, [error, count]) => sum + (error === null ? Number(count ?? 0) : Number.NaN), 0);
 }

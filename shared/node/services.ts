@@ -22,7 +22,7 @@ import { createTokenIssuer, createTokenVerifier } from "../tokens.ts";
 import { createKeyHasher } from "./key-hash.ts";
 import { createLokiClient } from "./loki-client.ts";
 import type { Metrics } from "./metrics.ts";
-import { observeDeadLetters, observePublisher, observeShipper } from "./pipeline-metrics.ts";
+import { observeBacklog, observeDeadLetters, observePublisher, observeShipper } from "./pipeline-metrics.ts";
 import { createPublisher, type Publisher } from "./publisher.ts";
 
 interface Parts {
@@ -63,6 +63,7 @@ export async function createServices(
     keyEnv: config.LATCHKEY_MODE === "production" ? "live" : "test",
   };
   const outbox = createOutbox(redis, run);
+  const deadLetters = createDeadLetters(redis, run);
 
   const source = `/functions/${functions.length === 1 ? functions[0]?.route.id : "all"}`;
   const { K_SINK: sink, K_CE_OVERRIDES: overrides = {} } = config;
@@ -132,11 +133,20 @@ export async function createServices(
       });
       return shipper;
     },
-    relay: () =>
-      createRelay({ outbox, newPublisher, onError: (task_id, err) => log.error({ task_id, err }, "relay") }),
+    relay: () => {
+      const look = async () => {
+        const [outboxes, letters] = await Promise.all([outbox.stats(), deadLetters.count()]);
+        return { outboxes, deadLetters: letters };
+      };
+      observeBacklog(metrics.registry, look, config.AUDIT_OUTBOX_MAX_ENTRIES);
+      return createRelay({
+        outbox,
+        newPublisher,
+        onError: (task_id, err) => log.error({ task_id, err }, "relay"),
+      });
+    },
     deadLetters: () => {
-      const deadLetters = createDeadLetters(redis, run);
-      const count = observeDeadLetters(metrics.registry, deadLetters.count);
+      const count = observeDeadLetters(metrics.registry);
       return {
         keep: async (letter) => count(reasonClass(letter), await deadLetters.keep(letter)),
       };

@@ -5,7 +5,7 @@ import type { Outbox } from "../outbox.ts";
 import { decodeEntry } from "./audit.ts";
 import type { RunScript } from "./client.ts";
 import { read } from "./errors.ts";
-import { pendingKey, SHARDS, tenantKeys, tenantTag } from "./keys.ts";
+import { backlogKey, pendingKey, SHARDS, tenantKeys, tenantTag } from "./keys.ts";
 
 /** Entries that one script call removes at most. */
 const MAX_REMOVED = 1_000;
@@ -13,8 +13,19 @@ const MAX_REMOVED = 1_000;
 const MAX_TENANTS = 100;
 /** Entries of a tenant that it takes at most: the oldest. */
 const MAX_PER_TENANT = 500;
+/** Tenants of a shard whose outboxes are measured: those that have waited longest. */
+const MAX_MEASURED = 20;
 /** Tenants that are remembered to exist; a tenant is never deleted. */
 const MAX_KNOWN = 10_000;
+
+/** Of all tenants together. */
+export interface OutboxStats {
+  readonly entries: number;
+  /** Entries in the longest outbox. */
+  readonly largest: number;
+  /** Milliseconds since the oldest entry was written. */
+  readonly oldestMs: number;
+}
 
 export function createOutbox(redis: Redis, run: RunScript) {
   const known = new Set<string>();
@@ -75,5 +86,29 @@ export function createOutbox(redis: Redis, run: RunScript) {
     }
   }
 
-  return { ...outbox, quarantined };
+  async function measure(shard: number): Promise<OutboxStats> {
+    const [backlog, pending] = await Promise.all([
+      read(redis.get(backlogKey(shard))),
+      read(redis.zrange(pendingKey(shard), 0, String(MAX_MEASURED - 1), "WITHSCORES")),
+    ]);
+    const tenants = pending.filter((_, index) => index % 2 === 0);
+    const lengths = tenants.map((id) => read(redis.xlen(tenantKeys(tenantTag(id)).outbox)));
+    const [, since] = pending;
+    return {
+      entries: Number(backlog ?? 0),
+      largest: Math.max(0, ...(await Promise.all(lengths))),
+      oldestMs: since === undefined ? 0 : Math.max(0, Date.now() - Number(since)),
+    };
+  }
+
+  async function stats(): Promise<OutboxStats> {
+    const shards = await Promise.all(Array.from({ length: SHARDS }, (_, shard) => measure(shard)));
+    return {
+      entries: shards.reduce((sum, { entries }) => sum + entries, 0),
+      largest: Math.max(...shards.map(({ largest }) => largest)),
+      oldestMs: Math.max(...shards.map(({ oldestMs }) => oldestMs)),
+    };
+  }
+
+  return { ...outbox, quarantined, stats };
 }

@@ -11,6 +11,7 @@ import {
   type Program,
   runScript,
   send,
+  until,
 } from "../support/process.ts";
 
 const VALUE = "the-value-of-an-item";
@@ -184,9 +185,38 @@ test("the time of Redis is measured for each script", async () => {
   for (const sum of Object.values(sums)) expect(sum).toBeGreaterThan(0);
 });
 
-test("the number of waiting audit entries is that of all outboxes together", async () => {
+test("problems are counted by function and code", async () => {
+  expect(await metric("latchkey_problems_total")).toMatchObject({
+    'function="data-create",code="already_exists"': 1,
+    'function="users-me",code="invalid_token"': 2,
+    'function="token-issue",code="too_many_attempts"': 1,
+  });
+});
+
+test("the process tells how long it took until it was ready", async () => {
+  const { "": seconds } = await metric("latchkey_ready_seconds");
+  expect(seconds).toBeGreaterThan(0);
+  expect(seconds).toBeLessThan(60);
+});
+
+test("what waits in the outboxes: all entries, the most of one tenant, the limit, and the age of the oldest", async () => {
   const lengths = await Promise.all(tenants.map(({ keys }) => redis.redis.xlen(keys.outbox)));
   const [ofOne = 0, ofTwo = 0] = lengths;
   expect(Math.min(ofOne, ofTwo)).toBeGreaterThan(0);
   expect(await metric("latchkey_outbox_entries")).toEqual({ "": ofOne + ofTwo });
+  expect(await metric("latchkey_outbox_largest_entries")).toEqual({ "": Math.max(ofOne, ofTwo) });
+  expect(await metric("latchkey_outbox_limit_entries")).toEqual({ "": 1_000_000 });
+
+  const { keys, id } = tenants[0];
+  await redis.redis.zadd(keys.pending, Date.now() - 3_600_000, id);
+  const { "": age = 0 } = await metric("latchkey_outbox_oldest_seconds");
+  expect(age).toBeGreaterThanOrEqual(3_600);
+  expect(age).toBeLessThan(3_660);
+});
+
+test("while Redis cannot be asked there is no number of what waits in it, rather than a wrong one", async () => {
+  await redis.kill();
+  await until("the gauge to go", async () => !("" in (await metric("latchkey_outbox_entries"))) || undefined);
+  expect(await metric("latchkey_outbox_oldest_seconds")).toEqual({});
+  expect(await metric("latchkey_requests_in_flight")).toEqual({ "": 0 });
 });
