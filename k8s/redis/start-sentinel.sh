@@ -1,0 +1,45 @@
+#!/bin/sh
+# Start a Sentinel with what it knew before. Its knowledge (who is master since which epoch, whom it has voted for) is on
+# its volume: a Sentinel that forgets could vote twice in one epoch, and one that comes back could name a master of old.
+set -eu
+. "$(dirname "$0")/lib.sh"
+
+STATE=$SENTINEL_DATA/sentinel.conf
+QUORUM=$(majority)
+
+# Who was master as the last one knew it: this Sentinel itself, else another one, else a node that is being followed,
+# else it is a new installation, and the first node is its master.
+find_master() {
+  remembered=$(sed -n "s/^sentinel monitor $REDIS_MASTER_NAME \([^ ]*\) \([0-9]*\) .*/\1:\2/p" "$STATE" 2>/dev/null) || true
+  if [ -n "$remembered" ]; then
+    printf '%s' "$remembered"
+  elif known=$(known_master 1); then
+    printf '%s' "${known#* }"
+  else
+    for node in $(words "$REDIS_NODES"); do
+      text=$(admin "$node" INFO replication) || continue
+      case $text in *role:master*slave0:*) printf '%s' "$node" && return ;; esac
+    done
+    printf '%s' "${REDIS_NODES%%,*}"
+  fi
+}
+
+# What Sentinel has written about itself and the others.
+remembered_state() {
+  sed -n '/^sentinel myid /p;/^sentinel current-epoch /p;/^sentinel config-epoch /p;/^sentinel leader-epoch /p;/^sentinel known-/p' \
+    "$STATE" 2>/dev/null || true
+}
+
+umask 077
+master=$(find_master)
+MASTER_HOST=$(host_of "$master")
+MASTER_PORT=$(port_of "$master")
+state=$(remembered_state)
+{
+  render "$(dirname "$0")/sentinel.conf"
+  tls_settings
+  printf '%s\n' "$state"
+} >"$STATE.new"
+mv "$STATE.new" "$STATE"
+say "watching $master"
+exec redis-server "$STATE" --sentinel
