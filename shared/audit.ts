@@ -3,7 +3,7 @@ import { z } from "zod";
 import type { IntegrityView } from "./audit-integrity.ts";
 import type { Position } from "./audit-pages.ts";
 import type { Call } from "./call.ts";
-import { anyTimestamp, timestamp } from "./formats.ts";
+import { anyTimestamp, eventId, timestamp } from "./formats.ts";
 
 /** Closed list. Items are "keys" in action names, as dashboards and queries have known them from the start. */
 export const auditActions = [
@@ -46,7 +46,7 @@ export type AuditDetails = z.infer<typeof details>;
 
 /** One entry. `seq` counts 1, 2, 3… per tenant without a gap, so a missing entry can be proven. */
 export const auditEntry = z.strictObject({
-  id: z.string(),
+  id: eventId,
   seq: z.int().positive(),
   timestamp,
   action: z.enum(auditActions),

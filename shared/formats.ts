@@ -40,4 +40,5 @@ export function toBase62(value: bigint, length: number): string {
 
 /** Ids: 16 random base62 characters, 95 bits. */
 export const newId = (prefix: "key" | "usr" | "evt"): string => `${prefix}_${randomBase62(16)}`;
+export const eventId = z.string().regex(/^evt_[0-9A-Za-z]{16}$/);
 export const keyId = z.string().regex(/^key_[0-9A-Za-z]{16}$/);

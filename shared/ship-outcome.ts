@@ -16,9 +16,12 @@ import { bytesOf, halve, type Item, type Piece, replace, type Stream, type Tenan
 /** Where entries go that leave the shipper. Each may reject, and is then called again. */
 export interface Stores {
   /** Deletes from the outbox. Deleting what is not there is no error. */
-  readonly remove: (tenantId: string, seqs: readonly number[]) => Promise<unknown>;
-  /** Keeps an entry that Loki will never take. Keeping it twice is no error. `remove` comes after it. */
-  readonly quarantine: (tenantId: string, entry: AuditEntry, reason: string) => Promise<unknown>;
+  readonly remove: (tenantId: string, entries: readonly AuditEntry[]) => Promise<unknown>;
+  /**
+   * Keeps an entry that Loki will never take. Keeping it twice is no error. `remove` comes after it.
+   * Answers false when it is not kept, because the outbox does not hold it.
+   */
+  readonly quarantine: (tenantId: string, entry: AuditEntry, reason: string) => Promise<boolean>;
   /** Whether Loki has an entry that it refuses for its age. Absent: it is taken not to. */
   readonly isStored?: (tenantId: string, entry: AuditEntry) => Promise<boolean>;
 }
@@ -45,6 +48,9 @@ interface Options {
   readonly buffer: ShipBuffer;
   readonly tell: (event: ShipperEvent) => void;
 }
+
+/** What an operation on a store answers that failed again and again. */
+const FAILED = Symbol("failed");
 
 export function createOutcome({ stores, limits, clock, buffer, tell }: Options) {
   const sleepers = new Set<() => void>();
@@ -160,15 +166,14 @@ export function createOutcome({ stores, limits, clock, buffer, tell }: Options) 
     const { id } = stream.tenant;
     const { entry } = piece.items[0] as Item;
     const { class: name, reason, maybeStored } = refusalOf(answer, limits);
-    let stored = false;
-    const ask = async (): Promise<void> => {
-      stored = (await stores.isStored?.(id, entry)) === true;
-    };
-    if (maybeStored && !(await insist(id, "isStored", ask))) return giveUp(stream, piece);
-    if (stored) return settle(stream, piece);
-    if (!(await insist(id, "quarantine", () => stores.quarantine(id, entry, reason))))
-      return giveUp(stream, piece);
-    tell({ type: "quarantined", tenantId: id, entry, class: name, reason });
+    if (maybeStored) {
+      const stored = await insist(id, "isStored", async () => stores.isStored?.(id, entry));
+      if (stored === FAILED) return giveUp(stream, piece);
+      if (stored === true) return settle(stream, piece);
+    }
+    const kept = await insist(id, "quarantine", () => stores.quarantine(id, entry, reason));
+    if (kept === FAILED) return giveUp(stream, piece);
+    if (kept) tell({ type: "quarantined", tenantId: id, entry, class: name, reason });
     await leave(stream, piece);
   }
 
@@ -180,8 +185,8 @@ export function createOutcome({ stores, limits, clock, buffer, tell }: Options) 
   /** The stream's next push waits for it: while the outbox cannot be reached, nothing could be settled anyway. */
   async function leave(stream: Stream, piece: Piece): Promise<boolean> {
     const { id } = stream.tenant;
-    const seqs = piece.items.map(({ entry }) => entry.seq);
-    if (!(await insist(id, "remove", () => stores.remove(id, seqs)))) {
+    const entries = piece.items.map(({ entry }) => entry);
+    if ((await insist(id, "remove", () => stores.remove(id, entries))) === FAILED) {
       giveUp(stream, piece);
       return false;
     }
@@ -197,18 +202,17 @@ export function createOutcome({ stores, limits, clock, buffer, tell }: Options) 
     buffer.release(stream.tenant, piece.items, "store");
   }
 
-  async function insist(
+  async function insist<T>(
     tenantId: string,
     operation: keyof Stores,
-    run: () => Promise<unknown>,
-  ): Promise<boolean> {
+    run: () => Promise<T>,
+  ): Promise<T | typeof FAILED> {
     for (let tries = 1; ; tries++) {
       try {
-        await run();
-        return true;
+        return await run();
       } catch (error) {
         tell({ type: "store_failed", tenantId, operation, error });
-        if (tries >= limits.storeTries || stopped) return false;
+        if (tries >= limits.storeTries || stopped) return FAILED;
         await sleep(wait(tries));
       }
     }

@@ -39,8 +39,9 @@ const unit = fc.oneof(
 );
 const hostile = fc.array(unit, { maxLength: 40 }).map((units) => String.fromCharCode(...units));
 const years = { min: new Date("0000-01-01T00:00:00Z"), max: new Date("9999-12-31"), noInvalidDate: true };
+const anId = fc.stringMatching(/^[0-9A-Za-z]{16}$/).map((text) => `evt_${text}`);
 const fields = {
-  id: hostile,
+  id: anId,
   seq: fc.integer({ min: 1 }),
   timestamp: fc.date(years).map((date) => date.toISOString()),
   action: fc.constantFrom(...auditActions),
@@ -216,7 +217,12 @@ test("an event that is not ours is refused with the reason", () => {
     no_entries: [reason({ "ce-count": "0" }, [])],
     too_many_entries: [reason({ "ce-count": "501" }, Array(501).fill(entry))],
     count_mismatch: ["2", "0x1", "01", "", undefined].map((count) => reason({ "ce-count": count })),
-    malformed_entry: [reason({}, [null]), reason({}, [{ ...entry, password: "x" }])],
+    malformed_entry: [
+      ...[null, { ...entry, password: "x" }].map((one) => reason({}, [one])),
+      ...["", "evt_1", "evt_0123456789abcde\n", `${entry.id}x`, "x".repeat(10_000)].map((id) =>
+        reason({}, [{ ...entry, id }]),
+      ),
+    ],
     other_tenant: [reason(two, [entry, { ...entry, tenant_id: "tenant2" }])],
     other_action: [reason(two, [entry, { ...entry, action: "delete_key" }])],
     too_large: [reason({}, [{ ...entry, username: "x".repeat(1024 * 1024) }])],

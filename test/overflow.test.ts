@@ -2,6 +2,7 @@
 import { afterAll, expect, test } from "vitest";
 import { createRunScript } from "../shared/redis/client.ts";
 import { recordExpiries } from "../shared/redis/expiry.ts";
+import { createOutbox } from "../shared/redis/outbox.ts";
 import { createHarness, type Harness, PASSWORD, type TestTenant } from "./support/harness.ts";
 import { ownRedis } from "./support/own-redis.ts";
 import { expectProblem } from "./support/samples.ts";
@@ -23,8 +24,11 @@ const unaudited = async ({ send }: Harness = api): Promise<number> =>
 const seqs = async (tenant: TestTenant) => (await api.trail(tenant)).map(({ seq }) => seq);
 const lastSeq = async ({ keys }: TestTenant) => Number(await api.redis.hget(keys.tenant, "seq"));
 /** What Loki having an entry does. */
-const ship = ({ id, keys }: TestTenant, ...seqs: number[]) =>
-  run("remove-entries", [keys.outbox, keys.pending, keys.backlog], [id, ...seqs.map(String)]);
+const ship = async (tenant: TestTenant, ...seqs: number[]) =>
+  createOutbox(api.redis, run).remove(
+    tenant.id,
+    (await api.trail(tenant)).filter(({ seq }) => seqs.includes(seq)),
+  );
 
 /** A tenant whose outbox is full, of looks at its user. */
 async function fullTenant(): Promise<TestTenant> {

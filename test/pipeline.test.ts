@@ -4,6 +4,7 @@ import type { AuditEntry } from "../shared/audit.ts";
 import { toEvents } from "../shared/events.ts";
 import { pushBody } from "../shared/loki.ts";
 import { encodeEvent } from "../shared/node/cloud-events.ts";
+import { streamIdOf } from "../shared/redis/keys.ts";
 import { forEachLoki } from "./support/each-loki.ts";
 import { createHarness, type TestTenant } from "./support/harness.ts";
 import { entriesOf, entryOf } from "./support/loki-tools.ts";
@@ -74,13 +75,14 @@ forEachLoki({}, ({ loki, ours }) => {
     await expect.poll(() => pipeline.waiting(tenant), within).toBe(0);
     // As if it had been lost: an entry that no event was sent for, old enough to be looked for.
     const at = Date.now() - 60_000;
+    const lost = entryOf({ tenant_id: tenant.id, seq: 2 });
     const context = JSON.stringify({
-      ...{ id: "evt_lost", action: "get_user", request_id: "r" },
+      ...{ id: lost.id, action: "get_user", request_id: "r" },
       ...{ target: { type: "user", id: "u" }, details: {} },
     });
     const actor = `user:${tenant.user.id}`;
     const fields = { context, at, outcome: "success", reason: "", actor, username: "u" };
-    await api.redis.xadd(tenant.keys.outbox, "2-0", ...Object.entries(fields).flat().map(String));
+    await api.redis.xadd(tenant.keys.outbox, streamIdOf(lost), ...Object.entries(fields).flat().map(String));
     await api.redis.incr(tenant.keys.backlog);
     await api.redis.zadd(tenant.keys.pending, at, tenant.id);
     const ticks = await Promise.all([tick("audit-relay"), tick("audit-relay")]);
@@ -155,12 +157,12 @@ forEachLoki({}, ({ loki, ours }) => {
     // Numbers 12 and 13 are given out, and only 14 leaves an entry.
     await api.redis.hincrby(tenant.keys.tenant, "seq", 2);
     expect(await verify()).toMatchObject({ found: 11, gaps: [{ from: 12, to: 13 }] });
-    await api.redis.hset(tenant.keys.quarantine, "13", "{}");
+    await api.redis.hset(tenant.keys.quarantine, "13-1", "{}");
     const { ns } = (await pipeline.loki.tenant(tenant.id).lines())[0] as { ns: string };
     const twin = entryOf({
       tenant_id: tenant.id,
       seq: 5,
-      id: "evt_twin",
+      id: "evt_0000000000000twn",
       at: Number(BigInt(ns) / 1_000_000n),
     });
     await pipeline.loki.tenant(tenant.id).push(pushBody([twin]));

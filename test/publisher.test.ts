@@ -11,7 +11,7 @@ import { type Clock, createPublisher, type Fetch, type PublisherOptions } from "
 import { startBroker } from "./support/broker-double.ts";
 
 const entryOf = (seq: number, tenant = "tenant1", action: AuditAction = "get_key", username = "ada") => ({
-  id: `evt_${seq}`,
+  id: `evt_${String(seq).padStart(16, "0")}`,
   seq,
   timestamp: "2026-01-31T12:00:00.000Z",
   action,

@@ -46,6 +46,13 @@ test("a poisoned entry holds up neither the tenant's other streams nor other ten
   expect(stuck.outcome).toBe("pending");
 });
 
+test("what Loki refuses and the outbox does not hold is kept nowhere, and nobody says that it was", async () => {
+  const rig = createRig({ answer: poisoned(2), quarantine: async () => false });
+  await settledAfter(rig, 3);
+  expect([rig.quarantined, rig.eventsOf("quarantined")]).toEqual([[], []]);
+  expect(sorted(rig.removed)).toEqual([1, 2, 3]);
+});
+
 test("413 halves too, and one entry that is too large alone is quarantined", async () => {
   const rig = createRig({ answer: ({ seqs }) => (seqs.length > 2 || seqs.includes(5) ? 413 : 204) });
   await settledAfter(rig, 16);

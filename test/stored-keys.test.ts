@@ -37,7 +37,7 @@ const documented: readonly Documented[] = readFileSync(
         /<(\w+)( \w+)?>/g,
         (_, first) => ({ n: "\\d+", tag: "\\w{11}", hash: "[\\w-]{22}" })[first as string] ?? ".+",
       );
-    const names = [...fields.matchAll(/`(?:<\w+ \w+>)?\.?(\w+|<seq>)`/g)].map(([, field]) => String(field));
+    const names = [...fields.matchAll(/`(?:<\w+ \w+>)?\.?(\w+|<seq>-<mark>)`/g)].map(([, field]) => String(field));
     return {
       name,
       pattern: new RegExp(`^${source}$`, "s"),
@@ -98,7 +98,7 @@ test("every key in Redis is documented, with its type, its fields and whether it
     else if (!row.expires.includes(" if ")) expect([key, expires]).toEqual([key, true]);
     if (row.type === "hash") {
       const fields = (await api.redis.hkeys(key)).map((field) =>
-        field.replace(/^\w+\./, "").replace(/^\d+$/, "<seq>"),
+        field.replace(/^\w+\./, "").replace(/^\d+-\d+$/, "<seq>-<mark>"),
       );
       expect([key, fields.filter((field) => !row.fields.includes(field))]).toEqual([key, []]);
       for (const field of fields) seenFields.add(`${row.name} ${field}`);
@@ -129,7 +129,7 @@ test("the fields of an outbox entry are documented", async () => {
       for (let i = 0; i < fields.length; i += 2) written.add(String(fields[i]));
     }
   }
-  expect([...written].sort()).toEqual(row?.fields.filter((field) => field !== "seq").sort());
+  expect([...written].sort()).toEqual(row?.fields.filter((field) => field !== "<seq>-<mark>").sort());
 });
 
 test("the backlog counts what all outboxes of the shards hold, and pending names their tenants", async () => {

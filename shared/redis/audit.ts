@@ -5,6 +5,7 @@ import { mergePage, type Part, type Position } from "../audit-pages.ts";
 import { MAX_QUERY_ENTRIES, nsOf } from "../loki.ts";
 import type { History } from "../loki-history.ts";
 import type { Execute } from "./execute.ts";
+import { seqOf } from "./keys.ts";
 import { toTime } from "./replies.ts";
 
 /** Entries that one call looks at when it filters. */
@@ -50,7 +51,7 @@ export function createAuditStore(execute: Execute, history?: History): AuditStor
       }
       return checkIntegrity({
         entries,
-        quarantined: quarantined.map(Number),
+        quarantined: quarantined.map(seqOf),
         complete,
         ...(range.from === undefined ? { expectedFirst: 1 } : {}),
         ...(range.to === undefined ? { expectedLast: Number(last) } : {}),
@@ -101,7 +102,7 @@ export function decodeEntry(tenantId: string, streamId: string, fields: readonly
   const separator = actor.indexOf(":");
   return auditEntry.parse({
     ...context,
-    seq: Number(streamId.split("-")[0]),
+    seq: seqOf(streamId),
     timestamp: toTime(record["at"]),
     tenant_id: tenantId,
     username: record["username"],

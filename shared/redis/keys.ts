@@ -39,6 +39,19 @@ export function tenantKeys(tag: string) {
     deletedApiKey: (keyId: string) => `${prefix}:deleted-api-key:${keyId}`,
   };
 }
+
+/**
+ * Name of an entry in its outbox and in the quarantine, made of its number and four of the random characters of its own id,
+ * as outbox.lua makes it. After a failover that lost writes a number can be given twice: whoever takes one of the two
+ * entries out does not take the other.
+ */
+export function streamIdOf({ seq, id }: { readonly seq: number; readonly id: string }): string {
+  let mark = 0;
+  for (let i = 4; i < 8; i += 1) mark = mark * 256 + id.charCodeAt(i);
+  return `${seq}-${mark}`;
+}
+export const seqOf = (streamId: string): number => Number(streamId.split("-", 1)[0]);
+
 /** The tenant's tag and the item's key in the name of an item, as `tenantKeys().item()` makes it. */
 export function itemOf(name: string): { tag: string; key: string } {
   const [, tag, key] = /^\{s\d+\}:(\w+):item:(.*)$/s.exec(name) ?? [];

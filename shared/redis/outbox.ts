@@ -5,7 +5,7 @@ import type { Outbox } from "../outbox.ts";
 import { decodeEntry } from "./audit.ts";
 import type { RunScript } from "./client.ts";
 import { read } from "./errors.ts";
-import { backlogKey, pendingKey, SHARDS, tenantKeys, tenantTag } from "./keys.ts";
+import { backlogKey, pendingKey, SHARDS, seqOf, streamIdOf, tenantKeys, tenantTag } from "./keys.ts";
 
 /** Entries that one script call removes at most. */
 const MAX_REMOVED = 1_000;
@@ -49,17 +49,19 @@ export function createOutbox(redis: Redis, run: RunScript) {
       return exists;
     },
 
-    async remove(tenantId, seqs) {
+    async remove(tenantId, entries) {
       const { keys } = settling(tenantId);
-      for (let i = 0; i < seqs.length; i += MAX_REMOVED) {
-        await run("remove-entries", keys, [tenantId, ...seqs.slice(i, i + MAX_REMOVED).map(String)]);
+      for (let i = 0; i < entries.length; i += MAX_REMOVED) {
+        const ids = entries.slice(i, i + MAX_REMOVED).map(streamIdOf);
+        await run("remove-entries", keys, [tenantId, ...ids]);
       }
     },
 
     async quarantine(tenantId, entry, reason) {
       const { keys, quarantine } = settling(tenantId);
       const kept = JSON.stringify({ entry, reason, at: new Date().toISOString() });
-      await run("quarantine-entry", [...keys, quarantine], [tenantId, String(entry.seq), kept]);
+      const args = [tenantId, streamIdOf(entry), kept];
+      return (await run("quarantine-entry", [...keys, quarantine], args)) === 1;
     },
 
     async overdue(before, limit) {
@@ -79,9 +81,9 @@ export function createOutbox(redis: Redis, run: RunScript) {
   /** What a tenant has in quarantine, in the order of the sequence numbers: JSON of entry, reason and time each. */
   async function* quarantined(tenantId: string): AsyncGenerator<string> {
     const { quarantine } = tenantKeys(tenantTag(tenantId));
-    const seqs = (await read(redis.hkeys(quarantine))).sort((one, other) => Number(one) - Number(other));
-    for (const seq of seqs) {
-      const kept = await read(redis.hget(quarantine, seq));
+    const ids = (await read(redis.hkeys(quarantine))).sort((one, other) => seqOf(one) - seqOf(other));
+    for (const id of ids) {
+      const kept = await read(redis.hget(quarantine, id));
       if (kept !== null) yield kept;
     }
   }

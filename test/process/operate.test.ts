@@ -3,10 +3,11 @@ import { createServer, type IncomingHttpHeaders } from "node:http";
 import type { AddressInfo } from "node:net";
 import { text } from "node:stream/consumers";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import type { AuditEntry } from "../../shared/audit.ts";
 import { readDeadLetter } from "../../shared/dead-letter.ts";
 import { createRunScript, type RunScript } from "../../shared/redis/client.ts";
 import { createDeadLetters } from "../../shared/redis/dead-letters.ts";
-import { tenantKeys, tenantTag } from "../../shared/redis/keys.ts";
+import { streamIdOf, tenantKeys, tenantTag } from "../../shared/redis/keys.ts";
 import { createOutbox } from "../../shared/redis/outbox.ts";
 import { createTenant } from "../../shared/redis/tenants.ts";
 import { entryOf } from "../support/loki-tools.ts";
@@ -129,9 +130,10 @@ test("a tenant's quarantine is listed in the order of the sequence numbers", asy
   expect(await admin(["quarantined", "acme"])).toEqual({ code: 0, said: "" });
   const outbox = createOutbox(redis.redis, run);
   const { outbox: stream } = tenantKeys(tenantTag("acme"));
-  for (const seq of [9, 10]) await redis.redis.xadd(stream, `${seq}-0`, "at", "1");
-  for (const seq of [10, 9])
-    await outbox.quarantine("acme", entryOf({ tenant_id: "acme", seq }), `reason ${seq}`);
+  const [nine, ten] = [9, 10].map((seq) => entryOf({ tenant_id: "acme", seq })) as [AuditEntry, AuditEntry];
+  for (const entry of [nine, ten]) await redis.redis.xadd(stream, streamIdOf(entry), "at", "1");
+  for (const entry of [ten, nine])
+    expect(await outbox.quarantine("acme", entry, `reason ${entry.seq}`)).toBe(true);
   const { code, said } = await admin(["quarantined", "acme"]);
   expect(code).toBe(0);
   expect(

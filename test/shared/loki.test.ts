@@ -21,7 +21,7 @@ const text = fc.string({
 
 const anyEntry: fc.Arbitrary<AuditEntry> = fc
   .record({
-    id: text,
+    id: fc.stringMatching(/^[0-9A-Za-z]{16}$/).map((random) => `evt_${random}`),
     seq: fc.integer({ min: 1, max: 1e12 }),
     at: fc.integer({ min: 0, max: 4e12 }),
     action: fc.constantFrom(...auditActions),
@@ -103,7 +103,7 @@ describe("an entry in Loki", () => {
   test("carries metadata to filter by, the empty ones left out", () => {
     const metadata = (given: Partial<AuditEntry>) => toLokiEntry(entryOf(given))[2];
     const usual = {
-      event_id: "evt_tenant1_1",
+      event_id: entryOf().id,
       username: "ada",
       request_id: "req-1",
       outcome: "success",

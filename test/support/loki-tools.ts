@@ -1,4 +1,5 @@
 /** Entries to push, and ways to push and to look, for tests over any Loki. */
+import { createHash } from "node:crypto";
 import type { AuditEntry } from "../../shared/audit.ts";
 import { entryFromLine, logQuery } from "../../shared/loki.ts";
 import { createLokiClient, type LokiLine, type RangeQuery } from "../../shared/node/loki-client.ts";
@@ -7,12 +8,16 @@ export const MINUTE = 60_000;
 export const HOUR = 60 * MINUTE;
 export const DAY = 24 * HOUR;
 
+/** The id of an entry that this text stands for. */
+export const eventIdOf = (text: string): string =>
+  `evt_${createHash("sha256").update(text).digest("hex").slice(0, 16)}`;
+
 /** An entry like any other, but for what is given. @param at milliseconds since 1970, in place of `timestamp` */
 export function entryOf({ at, ...given }: Partial<AuditEntry> & { at?: number } = {}): AuditEntry {
   const { tenant_id = "tenant1", seq = 1 } = given;
   const user = { type: "user", id: "usr_1" } as const;
   return {
-    id: `evt_${tenant_id}_${seq}`,
+    id: eventIdOf(`${tenant_id} ${seq}`),
     seq,
     tenant_id,
     action: "get_key",

@@ -79,6 +79,7 @@ export type Answer = number | PushAnswer | "no answer" | { after: number; status
 interface RigOptions {
   readonly answer?: (push: Push) => Answer;
   readonly remove?: (tenant: string, seqs: readonly number[]) => Promise<unknown>;
+  /** Answers false for an entry that is not in the outbox. */
   readonly quarantine?: (tenant: string, entry: AuditEntry, reason: string) => Promise<unknown>;
   readonly isStored?: (tenant: string, entry: AuditEntry) => Promise<boolean>;
   readonly encode?: (entries: readonly AuditEntry[]) => string;
@@ -139,13 +140,15 @@ export function createRig(options: RigOptions = {}): Rig {
   const shipper = createShipper({
     push,
     encode: (entries) => JSON.stringify(entries.map(({ seq, action, id }) => ({ seq, action, id }))),
-    async remove(tenant, seqs) {
+    async remove(tenant, entries) {
+      const seqs = entries.map(({ seq }) => seq);
       await options.remove?.(tenant, seqs);
       for (const seq of seqs) removed.push(`${tenant}/${seq}`);
     },
     async quarantine(tenant, entry, reason) {
-      await options.quarantine?.(tenant, entry, reason);
-      quarantined.push({ tenant, seq: entry.seq, reason });
+      const kept = (await options.quarantine?.(tenant, entry, reason)) !== false;
+      if (kept) quarantined.push({ tenant, seq: entry.seq, reason });
+      return kept;
     },
     sizeOf: options.sizeOf ?? (() => 100),
     clock,

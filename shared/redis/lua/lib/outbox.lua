@@ -15,7 +15,7 @@ end
 
 -- Lua prints large numbers in exponent form; Redis keys and fields hold plain digits.
 local function digits(number)
-  return string.format('%.0f', number)
+  return string.format('%d', number)
 end
 
 -- The tenant's record, or nil when there is no such tenant.
@@ -32,7 +32,14 @@ end
 -- Entries of this call that found no room and were left out.
 local unaudited = 0
 
--- Append the audit entry of what just happened. The stream id is the tenant's next sequence number; the time never
+-- An entry's stream id as streamIdOf makes it: its number, and what four of the random characters of its own id spell.
+--   context: as auditContext makes it, `{"id":"evt_…`
+local function stream_id(seq, context)
+  local a, b, c, d = string.byte(context, 12, 15)
+  return string.format('%s-%d', seq, ((a * 256 + b) * 256 + c) * 256 + d)
+end
+
+-- Append the audit entry of what just happened. The stream id begins with the tenant's next sequence number; the time never
 -- runs backwards inside a tenant, not even when a failover moves it to a machine with a slower clock.
 -- An entry that is left out takes its number all the same: revisions of items and places of API keys are made of it, and
 -- the gap that it leaves in the trail proves that something went unaudited.
@@ -57,7 +64,7 @@ local function append(tenant, entry, limit)
       fields[#fields + 1] = digits(entry[name])
     end
   end
-  redis.call('XADD', KEYS[3], seq .. '-0', 'context', entry.context, unpack(fields))
+  redis.call('XADD', KEYS[3], stream_id(seq, entry.context), 'context', entry.context, unpack(fields))
   redis.call('ZADD', KEYS[4], 'NX', at, tenant.id)
   redis.call('INCR', KEYS[5])
   return { seq, fields }

@@ -9,10 +9,10 @@ local function value_of(fields, name)
   end
 end
 
--- Remove entries by their stream ids, keep the count of the backlog and the time since when the tenant has been
+-- Remove entries whose stream ids are ARGV[first] to ARGV[last], keep the count of the backlog and the time since when the tenant has been
 -- waiting. Entries that are gone already are passed over. Answers how many were removed.
-local function settle(ids)
-  local removed = redis.call('XDEL', KEYS[1], unpack(ids))
+local function settle(first, last)
+  local removed = redis.call('XDEL', KEYS[1], unpack(ARGV, first, last))
   redis.call('DECRBY', KEYS[3], removed)
   local oldest = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1]
   if oldest then

@@ -1,0 +1,48 @@
+/** What leaves an outbox is what was meant, and nothing else. */
+import { afterAll, expect, test } from "vitest";
+import type { AuditEntry } from "../shared/audit.ts";
+import { createRunScript } from "../shared/redis/client.ts";
+import { createOutbox } from "../shared/redis/outbox.ts";
+import { createHarness, type TestTenant } from "./support/harness.ts";
+import { eventIdOf } from "./support/loki-tools.ts";
+
+const api = await createHarness();
+const outbox = createOutbox(
+  api.redis,
+  createRunScript(api.redis, () => undefined),
+);
+afterAll(() => api.close());
+
+/** A tenant with entries 1..count in its outbox. */
+async function tenantWith(count: number): Promise<[tenant: TestTenant, entries: AuditEntry[]]> {
+  const tenant = await api.tenant();
+  for (let i = 0; i < count; i += 1) await api.send("GET", "/users/me", { as: tenant.user.token });
+  return [tenant, await api.trail(tenant)];
+}
+
+/** Another entry under the same number, as a failover that lost the first one can make it. */
+const twinOf = (entry: AuditEntry): AuditEntry => ({ ...entry, id: eventIdOf(`twin of ${entry.id}`) });
+
+const waiting = async (tenant: TestTenant) => (await api.trail(tenant)).map(({ seq }) => seq);
+
+test("entries leave by number and id: one whose number was given twice stays when the other one is taken out", async () => {
+  const [tenant, entries] = await tenantWith(3);
+  await outbox.remove(tenant.id, entries.map(twinOf));
+  expect(await waiting(tenant)).toEqual([1, 2, 3]);
+  await outbox.remove(tenant.id, entries.slice(1));
+  expect(await waiting(tenant)).toEqual([1]);
+});
+
+test("an entry is quarantined when it is in the outbox, and it is told whether it was", async () => {
+  const [tenant, entries] = await tenantWith(2);
+  const [first, second] = entries as [AuditEntry, AuditEntry];
+  expect(await outbox.quarantine(tenant.id, twinOf(first), "refused")).toBe(false);
+  expect([await waiting(tenant), await api.redis.exists(tenant.keys.quarantine)]).toEqual([[1, 2], 0]);
+  expect(await outbox.quarantine(tenant.id, first, "refused")).toBe(true);
+  expect(await outbox.quarantine(tenant.id, first, "again")).toBe(false);
+  expect(await waiting(tenant)).toEqual([2]);
+  const kept = Object.values(await api.redis.hgetall(tenant.keys.quarantine)).map((text) => JSON.parse(text));
+  expect(kept).toEqual([{ entry: first, reason: "refused", at: expect.stringMatching(/Z$/) }]);
+  await outbox.remove(tenant.id, [second]);
+  expect(await api.redis.zscore(tenant.keys.pending, tenant.id)).toBeNull();
+});
