@@ -1,9 +1,10 @@
 /**
- * The route table: the only place that knows an endpoint's method, path, permission and audit action.
- * Data only; the server, the README and the contract tests derive from it.
+ * The route table: the only place that knows an endpoint's method, path, permission, audit action and scaling.
+ * Data only; the server, the README, the manifests and the contract tests derive from it.
  */
 import type { AuditAction } from "./audit.ts";
 import type { Permission } from "./permissions.ts";
+import { background, hashing, quick, reading, type Scaling, shipping } from "./scaling.ts";
 
 /** What a function answers on. */
 export interface Endpoint {
@@ -13,6 +14,8 @@ export interface Endpoint {
   /** A `{name}` segment is one percent-encoded path segment. */
   readonly path: string;
   readonly summary: string;
+  /** Of the function: the same in both tables. */
+  readonly scaling: Scaling;
 }
 
 export interface Route extends Endpoint {
@@ -37,6 +40,7 @@ export const routes = [
     audit: "login_success",
     auditDenied: "login_failed",
     summary: "Exchange a username and password for a JWT",
+    scaling: hashing,
   },
   {
     id: "users-me",
@@ -46,6 +50,7 @@ export const routes = [
     target: "user",
     audit: "get_user",
     summary: "Show the signed-in user",
+    scaling: quick,
   },
   {
     id: "data-create",
@@ -56,6 +61,7 @@ export const routes = [
     target: "item",
     audit: "create_key",
     summary: "Create an item",
+    scaling: quick,
   },
   {
     id: "data-get",
@@ -66,6 +72,7 @@ export const routes = [
     target: "item",
     audit: "get_key",
     summary: "Read an item",
+    scaling: quick,
   },
   {
     id: "data-update",
@@ -76,6 +83,7 @@ export const routes = [
     target: "item",
     audit: "update_key",
     summary: "Replace an item",
+    scaling: quick,
   },
   {
     id: "data-delete",
@@ -86,6 +94,7 @@ export const routes = [
     target: "item",
     audit: "delete_key",
     summary: "Delete an item",
+    scaling: quick,
   },
   {
     id: "api-keys-create",
@@ -96,6 +105,7 @@ export const routes = [
     target: "api_key",
     audit: "create_api_key",
     summary: "Create an API key; its text is shown once",
+    scaling: quick,
   },
   {
     id: "api-keys-list",
@@ -106,6 +116,7 @@ export const routes = [
     target: "api_key",
     audit: "list_api_keys",
     summary: "List the tenant's API keys, newest first",
+    scaling: quick,
   },
   {
     id: "api-keys-delete",
@@ -116,6 +127,7 @@ export const routes = [
     target: "api_key",
     audit: "delete_api_key",
     summary: "Delete an API key; it stops working at once",
+    scaling: quick,
   },
   {
     id: "audit-list",
@@ -126,6 +138,7 @@ export const routes = [
     target: "audit",
     audit: "list_audit",
     summary: "List the tenant's audit trail, newest first",
+    scaling: reading,
   },
   {
     id: "audit-verify",
@@ -136,6 +149,7 @@ export const routes = [
     target: "audit",
     audit: "verify_audit",
     summary: "Prove that no audit entry is missing",
+    scaling: reading,
   },
   {
     id: "audit-relay",
@@ -146,6 +160,7 @@ export const routes = [
     target: "audit",
     audit: "relay_audit",
     summary: "Send what waits in the tenant's outbox to Loki now",
+    scaling: background,
   },
 ] as const satisfies readonly Route[];
 
@@ -159,24 +174,28 @@ export const eventRoutes = [
     method: "POST",
     path: "/events/audit-ship",
     summary: "Batch audit entries into Loki and take them out of the outbox",
+    scaling: shipping,
   },
   {
     id: "audit-relay",
     method: "POST",
     path: "/events/audit-relay",
     summary: "Publish again what has been in an outbox for too long",
+    scaling: background,
   },
   {
     id: "data-expire",
     method: "POST",
     path: "/events/data-expire",
     summary: "Turn the expiry of items into audit entries",
+    scaling: background,
   },
   {
     id: "audit-dead-letter",
     method: "POST",
     path: "/events/audit-dead-letter",
     summary: "Keep events that nobody could deliver, with the reason",
+    scaling: background,
   },
 ] as const satisfies readonly Endpoint[];
 

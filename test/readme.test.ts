@@ -2,16 +2,11 @@
 import { execFileSync } from "node:child_process";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { expect, test } from "vitest";
-import { withGeneratedParts } from "../shared/node/dev/readme.ts";
 import { eventRoutes, routes } from "../shared/routes.ts";
 
 const root = new URL("../", import.meta.url);
 const read = (file: string): string => readFileSync(new URL(file, root), "utf8");
 const readme = read("README.md");
-
-test("its generated parts are current (npm run generate)", () => {
-  expect(readme).toBe(withGeneratedParts(readme));
-});
 
 test("every file and folder that it links to exists", () => {
   const links = [...readme.matchAll(/\]\((?!https?:)([^)#]+)\)/g)].map(([, path]) => String(path));

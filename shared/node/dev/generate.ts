@@ -1,6 +1,8 @@
 /** `npm run generate`: bring everything that is made from the code up to date. A test proves that it is. */
-import { readFileSync, writeFileSync } from "node:fs";
-import { withGeneratedParts } from "./readme.ts";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { generated } from "./generated.ts";
 
-const readme = new URL("../../../README.md", import.meta.url);
-writeFileSync(readme, withGeneratedParts(readFileSync(readme, "utf8")));
+for (const [path, make] of Object.entries(generated)) {
+  const file = new URL(`../../../${path}`, import.meta.url);
+  writeFileSync(file, await make(existsSync(file) ? readFileSync(file, "utf8") : ""));
+}
