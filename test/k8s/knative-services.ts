@@ -34,8 +34,9 @@ export interface Service {
   };
 }
 
-export const servicesIn = (folder: string): Manifest<Service>[] =>
-  ofKind<Service>(render(folder), "serving.knative.dev/v1", "Service");
+export const servicesOf = (objects: readonly Manifest[]): Manifest<Service>[] =>
+  ofKind<Service>(objects, "serving.knative.dev/v1", "Service");
+export const servicesIn = (folder: string): Manifest<Service>[] => servicesOf(render(folder));
 
 export const podOf = (service: Manifest<Service>): PodSpec => service.spec.template.spec;
 export const containerOf = (service: Manifest<Service>): Container => podOf(service).containers[0];

@@ -3,6 +3,9 @@
  * (1.27 or newer) or `kustomize`; suites are skipped by name where neither is found.
  */
 import { execFileSync } from "node:child_process";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, test } from "vitest";
 import { parseAllDocuments } from "yaml";
@@ -53,6 +56,15 @@ export function describeRendered(name: string, tests: () => void): void {
   describe(name, renderer === undefined ? cannot : tests);
 }
 
+function renderFolder(folder: string): readonly Manifest[] {
+  if (renderer === undefined) throw new Error("Render within describeRendered()");
+  const [command, argument] = renderer;
+  return parseAllDocuments(run(command, [argument, folder])).map((document) => {
+    if (document.errors.length > 0) throw new Error(`${folder}: ${document.errors[0]?.message}`);
+    return document.toJS();
+  });
+}
+
 const rendered = new Map<string, readonly Manifest[]>();
 
 /**
@@ -60,17 +72,33 @@ const rendered = new Map<string, readonly Manifest[]>();
  * @param folder from the repository's root, `k8s/overlays/dev`
  */
 export function render(folder: string): readonly Manifest[] {
-  if (renderer === undefined) throw new Error("Render within describeRendered()");
-  let objects = rendered.get(folder);
-  if (objects === undefined) {
-    const [command, argument] = renderer;
-    objects = parseAllDocuments(run(command, [argument, folder]), { uniqueKeys: true }).map((document) => {
-      if (document.errors.length > 0) throw new Error(`${folder}: ${document.errors[0]?.message}`);
-      return document.toJS();
-    });
-    rendered.set(folder, objects);
-  }
+  const objects = rendered.get(folder) ?? renderFolder(folder);
+  rendered.set(folder, objects);
   return objects;
+}
+
+interface Kustomization {
+  /** Folders from the repository's root. */
+  readonly resources: readonly string[];
+  readonly components?: readonly string[];
+  readonly [field: string]: unknown;
+}
+
+/** The same of a kustomization that stands in no folder: what an operator might put on top of ours. */
+export function renderOnTop({ resources, components = [], ...rest }: Kustomization): readonly Manifest[] {
+  const folder = mkdtempSync(join(tmpdir(), "latchkey-kustomization-"));
+  try {
+    const fromHere = (path: string) => relative(folder, join(root, path));
+    const content = {
+      resources: resources.map(fromHere),
+      components: components.map(fromHere),
+      ...rest,
+    };
+    writeFileSync(join(folder, "kustomization.yaml"), JSON.stringify(content));
+    return renderFolder(folder);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
 }
 
 /** Those of one kind. `apiVersion` tells kinds of one name apart: Knative's Service is `serving.knative.dev/v1`. */

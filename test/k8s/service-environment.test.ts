@@ -1,14 +1,10 @@
 /** What the functions of a cluster find in their environment, and who gets a secret. */
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join, relative } from "node:path";
-import { fileURLToPath } from "node:url";
-import { afterAll, expect, test } from "vitest";
+import { expect, test } from "vitest";
 import { makeSecrets } from "../../shared/node/dev/make-secrets.ts";
 import { loadFunctions } from "../../shared/node/functions.ts";
 import { configFor } from "../../shared/node/services.ts";
-import { containerOf, type Service, serviceFolders, servicesIn } from "./knative-services.ts";
-import { describeRendered, type Manifest, ofKind, render } from "./render.ts";
+import { containerOf, type Service, serviceFolders, servicesIn, servicesOf } from "./knative-services.ts";
+import { describeRendered, type Manifest, ofKind, render, renderOnTop } from "./render.ts";
 
 interface Data {
   readonly data: Readonly<Record<string, string>>;
@@ -75,7 +71,7 @@ for (const folder of serviceFolders) {
     });
 
     test("has the address of Loki where entries are written to it or read from it, and nowhere else", async () => {
-      expect(await holders("LOKI_URL")).toEqual(["audit-list", "audit-relay", "audit-ship", "audit-verify"]);
+      expect(await holders("LOKI_URL")).toEqual(["audit-list", "audit-ship", "audit-verify"]);
     });
 
     test("is Knative's own business as to PORT, K_SERVICE, K_CONFIGURATION and K_REVISION, which it refuses", async () => {
@@ -86,25 +82,20 @@ for (const folder of serviceFolders) {
 }
 
 describeRendered("a kustomization on top", () => {
-  const folder = mkdtempSync(join(tmpdir(), "latchkey-kustomization-"));
-  afterAll(() => rmSync(folder, { recursive: true }));
-  writeFileSync(
-    join(folder, "kustomization.yaml"),
-    JSON.stringify({
-      resources: [relative(folder, fileURLToPath(new URL("../../knative", import.meta.url)))],
-      configMapGenerator: [
-        { name: "latchkey-config", namespace: "latchkey", literals: ["REDIS_URL=redis://redis"] },
-        {
-          name: "latchkey-loki",
-          namespace: "latchkey",
-          behavior: "merge",
-          literals: ["LOKI_URL=http://other"],
-        },
-      ],
-      images: [{ name: "latchkey", newName: "registry.example/latchkey", newTag: "1.2.3" }],
-    }),
-  );
-  const services = servicesIn(folder);
+  const objects = renderOnTop({
+    resources: ["knative"],
+    configMapGenerator: [
+      { name: "latchkey-config", namespace: "latchkey", literals: ["REDIS_URL=redis://redis"] },
+      {
+        name: "latchkey-loki",
+        namespace: "latchkey",
+        behavior: "merge",
+        literals: ["LOKI_URL=http://other"],
+      },
+    ],
+    images: [{ name: "latchkey", newName: "registry.example/latchkey", newTag: "1.2.3" }],
+  });
+  const services = servicesOf(objects);
 
   test("names the image of all functions in one line", () => {
     expect(new Set(services.map((one) => containerOf(one).image))).toEqual(
@@ -117,7 +108,7 @@ describeRendered("a kustomization on top", () => {
       ...containerOf(one).envFrom.flatMap(({ configMapRef }) => configMapRef?.name ?? []),
       ...(containerOf(one).env ?? []).flatMap(({ valueFrom }) => valueFrom?.["configMapKeyRef"]?.name ?? []),
     ]);
-    const configMaps = ofKind(render(folder), "v1", "ConfigMap").map(({ metadata }) => metadata.name);
+    const configMaps = ofKind(objects, "v1", "ConfigMap").map(({ metadata }) => metadata.name);
     expect([...new Set(named)].sort()).toEqual(configMaps.sort());
     expect(configMaps).toEqual([
       expect.stringMatching(/^latchkey-config-[a-z0-9]{10}$/),

@@ -1,7 +1,6 @@
 /** knative/services.yaml: a Knative Service for each function, and of it only what differs from the others. */
 import type { Services } from "../../../function.ts";
-import { type Endpoint, eventRoutes, routes } from "../../../routes.ts";
-import type { Scaling } from "../../../scaling.ts";
+import { type Endpoint, eventRoutes, type Route, routes } from "../../../routes.ts";
 import { functionIds, loadFunctions } from "../../functions.ts";
 
 interface Variable {
@@ -9,35 +8,36 @@ interface Variable {
   readonly valueFrom: Readonly<Record<string, { readonly name: string; readonly key: string }>>;
 }
 
-const LOKI: Variable = {
-  name: "LOKI_URL",
-  valueFrom: { configMapKeyRef: { name: "latchkey-loki", key: "LOKI_URL" } },
-};
 const SIGNING_KEY: Variable = {
   name: "LATCHKEY_JWT_PRIVATE_KEY",
   valueFrom: { secretKeyRef: { name: "latchkey-jwt", key: "LATCHKEY_JWT_PRIVATE_KEY" } },
 };
-
-/** Variables that are not for everybody, by the service that reads them. */
-const variables: { readonly [Name in keyof Services]?: Variable } = {
-  issueToken: SIGNING_KEY,
-  shipper: LOKI,
-  audit: LOKI,
+const LOKI: Variable = {
+  name: "LOKI_URL",
+  valueFrom: { configMapKeyRef: { name: "latchkey-loki", key: "LOKI_URL" } },
 };
+
+/** What is not for everybody: the key for those who sign tokens, Loki for those who write to it or read the trail. */
+const variablesFor = (needs: readonly (keyof Services)[], rows: readonly Endpoint[]): Variable[] => [
+  ...(needs.includes("issueToken") ? [SIGNING_KEY] : []),
+  ...(needs.includes("shipper") || rows.some((row) => "permission" in row && row.permission === "audit:read")
+    ? [LOKI]
+    : []),
+];
+
+const table: readonly (Endpoint | Route)[] = [...routes, ...eventRoutes];
 
 /** A Service for each function. One that stands in both route tables is one all the same. */
 export const knativeServices = (): Promise<object[]> =>
   Promise.all(
     functionIds.map(async (id) => {
-      const rows: readonly Endpoint[] = [...routes, ...eventRoutes];
-      const { scaling } = rows.find((row) => row.id === id) as Endpoint;
+      const rows = table.filter((row) => row.id === id);
       const needs = (await loadFunctions(id))?.flatMap((one) => one.needs) ?? [];
-      const env = new Set(needs.flatMap((name) => variables[name] ?? []));
-      return service(id, scaling, [...env]);
+      return service(rows[0] as Endpoint, variablesFor(needs, rows));
     }),
   );
 
-function service(id: string, scaling: Scaling, env: readonly Variable[]): object {
+function service({ id, scaling }: Endpoint, env: readonly Variable[]): object {
   // Whoever does what a caller asked for leaves an audit entry, and publishes it; so does audit-relay with those of others.
   const publishes = routes.some((route) => route.id === id);
   return {
