@@ -1,7 +1,7 @@
 // Take an API key away. One Redis round trip.
 // Promises: when this answers, the key is refused everywhere; for 30 days a later use is recognised and
 // stands in the audit trail as denied.
-import { z } from "zod";
+import * as z from "zod";
 import { keyId } from "../shared/formats.ts";
 import { defineFunction } from "../shared/function.ts";
 

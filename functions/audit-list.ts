@@ -1,7 +1,7 @@
 // What happened in my tenant? The audit trail, newest first, filtered and a page at a time, from the outbox and from Loki.
 // Costs one Redis round trip, and where there is a Loki a query of it.
 // Promises: a cursor neither skips nor repeats an entry, because it is a position in the tenant's own numbering.
-import { z } from "zod";
+import * as z from "zod";
 import { auditEntry, auditFilter } from "../shared/audit.ts";
 import { cursorOf, positionOf } from "../shared/audit-pages.ts";
 import { defineFunction } from "../shared/function.ts";

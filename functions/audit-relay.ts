@@ -1,7 +1,7 @@
 // Publishes again what is still in an outbox: what a crash, a full queue or a lost event has left there.
 // Called by a PingSource every minute for all tenants, and by admins for their own. Promises: safe to run several times
 // at once, because an entry that arrives twice is the same line in Loki; bounded per call.
-import { z } from "zod";
+import * as z from "zod";
 import { defineEventFunction } from "../shared/event-function.ts";
 import { defineFunction } from "../shared/function.ts";
 

@@ -1,6 +1,6 @@
 // Put a new item under a key that is free. One Redis round trip.
 // Promises: of any number of creators of one key exactly one gets 201; the item and its expiry appear together.
-import { z } from "zod";
+import * as z from "zod";
 import { etagOf } from "../shared/etag.ts";
 import { defineFunction } from "../shared/function.ts";
 import { contentOf, item, itemContent, itemKey, itemLocation } from "../shared/items.ts";

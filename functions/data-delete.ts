@@ -1,6 +1,6 @@
 // Remove an item. One Redis round trip.
 // Promises: of any number of deleters exactly one gets 204; with If-Match only the revision the caller has seen goes.
-import { z } from "zod";
+import * as z from "zod";
 import { defineFunction } from "../shared/function.ts";
 import { itemKey, preconditionHeaders, preconditionsOf } from "../shared/items.ts";
 

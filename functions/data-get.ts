@@ -1,7 +1,7 @@
 // What is stored under a key? One Redis round trip; writes nothing but the audit entry and when an
 // API key was last used.
 // Promises: the item as it was written last, or 304 when the caller has that revision already.
-import { z } from "zod";
+import * as z from "zod";
 import { entityTags, etagOf, namesRevision } from "../shared/etag.ts";
 import { defineFunction } from "../shared/function.ts";
 import { item, itemKey } from "../shared/items.ts";

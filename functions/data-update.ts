@@ -1,6 +1,6 @@
 // Replace what is stored under a key: value, metadata and expiry. One Redis round trip.
 // Promises: with If-Match nothing that the caller has not seen is overwritten; without a ttl the item never expires.
-import { z } from "zod";
+import * as z from "zod";
 import { etagOf } from "../shared/etag.ts";
 import { defineFunction } from "../shared/function.ts";
 import {

@@ -2,7 +2,7 @@
 // Costs one argon2id verification, whether or not the user exists, and four Redis round trips.
 // Promises: the same answer in the same time for an unknown user and a wrong password, and never more guesses
 // inside the window than the limits allow, however many arrive at once.
-import { z } from "zod";
+import * as z from "zod";
 import { defineFunction } from "../shared/function.ts";
 import { secret } from "../shared/secrets.ts";
 

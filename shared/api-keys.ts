@@ -1,5 +1,5 @@
 /** API keys as records: their schemas, and what a store of them can do. Their text is in api-key.ts. */
-import { z } from "zod";
+import * as z from "zod";
 import type { ApiKey } from "./api-key.ts";
 import type { Call } from "./call.ts";
 import { anyTimestamp, keyId, timestamp, toTimestamp } from "./formats.ts";

@@ -1,5 +1,5 @@
 /** Whether an audit trail is whole: its numbers count 1, 2, 3… per tenant, so what is missing can be proven. */
-import { z } from "zod";
+import * as z from "zod";
 import type { AuditEntry } from "./audit.ts";
 
 /** Gaps and duplicates that one answer lists. */

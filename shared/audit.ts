@@ -1,5 +1,5 @@
 /** The audit trail: what an entry looks like, and what it may never contain. */
-import { z } from "zod";
+import * as z from "zod";
 import type { IntegrityView } from "./audit-integrity.ts";
 import type { Position } from "./audit-pages.ts";
 import type { Call } from "./call.ts";

@@ -1,8 +1,8 @@
 /** Configuration: one schema of environment variables. Modules with logic get values, never the environment. */
-import { z } from "zod";
+import * as z from "zod";
 import { eventOverrides } from "./events.ts";
 import { secret } from "./secrets.ts";
-import { TOKEN_ALGORITHMS } from "./tokens.ts";
+import { TOKEN_ALGORITHMS } from "./token-algorithms.ts";
 
 /** What `npm start` names its own keys, so that production can tell them. */
 export const DEMO_MARK = "demo";

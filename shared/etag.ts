@@ -1,5 +1,5 @@
 /** Entity tags and preconditions (RFC 9110, 8.8.3 and 13.1). */
-import { z } from "zod";
+import * as z from "zod";
 
 /** The strong tag of a revision; a revision is never used twice inside a tenant. */
 export const etagOf = (revision: string): string => `"${revision}"`;

@@ -2,7 +2,7 @@
  * Audit entries as CloudEvents 1.0 over HTTP: one event carries entries of one tenant and one action. Written in
  * binary mode, read in binary and structured mode, as the Broker may deliver either.
  */
-import { z } from "zod";
+import * as z from "zod";
 import { type AuditAction, type AuditEntry, auditActions, auditEntry } from "./audit.ts";
 import { byteLength, tenantId } from "./formats.ts";
 

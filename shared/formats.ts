@@ -1,5 +1,5 @@
 /** Formats that more than one schema uses. Sizes are bounds against hostile input unless a standard is named. */
-import { z } from "zod";
+import * as z from "zod";
 
 /** Tenant ids become the header that separates tenants in Loki: lower case letters, digits and hyphens only. */
 export const tenantId = z.string().regex(/^[a-z0-9][a-z0-9-]{0,62}$/);

@@ -192,6 +192,9 @@ function respond<R extends z.ZodType>(
   });
 }
 
+/** Whether people and programs can call it; else only Knative Eventing does. */
+export const hasPublicRoute = (one: Servable): boolean => "credential" in one.route;
+
 /** The schemas of functions that can hold marked secrets; events have none. */
 export const schemasOf = (functions: readonly (Servable | LatchkeyFunction)[]): z.ZodObject[] =>
   functions

@@ -1,5 +1,5 @@
 /** Key-value items: their schemas, and what a store of them can do. */
-import { z } from "zod";
+import * as z from "zod";
 import type { Call } from "./call.ts";
 import { type EntityTags, entityTags } from "./etag.ts";
 import { byteLength, timestamp } from "./formats.ts";

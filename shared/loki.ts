@@ -5,7 +5,7 @@
  * Sources: Loki's HTTP API (push, query_range) and LogQL; what is said of its behaviour was measured on Loki 3.x with
  * k8s/loki/loki.yaml, and test/loki.test.ts measures it again.
  */
-import { z } from "zod";
+import * as z from "zod";
 import { type AuditEntry, type AuditFilter, auditEntry } from "./audit.ts";
 
 /** Entries in one answer; `max_entries_limit_per_query`. */

@@ -1,5 +1,5 @@
 /** Lists are pages: `{data, next_cursor}` with a Link header (RFC 8288) to the next one. */
-import { z } from "zod";
+import * as z from "zod";
 
 export const pageQuery = z.strictObject({
   limit: z

@@ -1,5 +1,5 @@
 /** Secret-bearing fields are marked where they are declared; logs are redacted from the marks, and a test pins the list. */
-import { z } from "zod";
+import * as z from "zod";
 
 const marks = z.registry<{ secret: true }>();
 

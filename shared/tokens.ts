@@ -1,13 +1,12 @@
 /** JWTs for people: access tokens in the profile of RFC 9068, hardened as RFC 8725 says. */
 import { importJWK, type JWK, type JWTPayload, jwtVerify, SignJWT } from "jose";
-import { z } from "zod";
+import * as z from "zod";
 import type { Caller } from "./call.ts";
 import { tenantId } from "./formats.ts";
 import { roles } from "./permissions.ts";
+import { TOKEN_ALGORITHMS } from "./token-algorithms.ts";
 import type { Principal } from "./users.ts";
 
-/** Signature algorithms that are accepted; each key says which one it is for (RFC 8725, 3.1). */
-export const TOKEN_ALGORITHMS = ["EdDSA", "ES256"] as const;
 const TOKEN_TYPE = "at+jwt";
 /** Seconds that the clocks of two pods may differ by. */
 const CLOCK_TOLERANCE = 5;

@@ -1,5 +1,5 @@
 /** People: their schemas, what a store of them can do, and how they sign in. */
-import { z } from "zod";
+import * as z from "zod";
 import type { Call, RequestContext } from "./call.ts";
 import { tenantId } from "./formats.ts";
 import { type Role, roles } from "./permissions.ts";

@@ -37,7 +37,9 @@ const documented: readonly Documented[] = readFileSync(
         /<(\w+)( \w+)?>/g,
         (_, first) => ({ n: "\\d+", tag: "\\w{11}", hash: "[\\w-]{22}" })[first as string] ?? ".+",
       );
-    const names = [...fields.matchAll(/`(?:<\w+ \w+>)?\.?(\w+|<seq>-<mark>)`/g)].map(([, field]) => String(field));
+    const names = [...fields.matchAll(/`(?:<\w+ \w+>)?\.?(\w+|<seq>-<mark>)`/g)].map(([, field]) =>
+      String(field),
+    );
     return {
       name,
       pattern: new RegExp(`^${source}$`, "s"),

@@ -3,7 +3,7 @@
  * and what the audit pipeline could not deliver. `node shared/node/admin.ts <command> …`; without a command it lists them.
  */
 import { once } from "node:events";
-import { z } from "zod";
+import * as z from "zod";
 import { createRedis, createRunScript } from "../redis/client.ts";
 import { type Command, Refusal } from "./admin/command.ts";
 import { listDeadLetters, quarantined, resendDeadLetter } from "./admin/dead-letters.ts";

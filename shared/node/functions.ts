@@ -1,15 +1,9 @@
 /** Loading functions by their ids. */
 import type { LatchkeyFunction, Servable } from "../function.ts";
 import { type EventRouteId, eventRoutes, type RouteId, routes } from "../routes.ts";
+import { type FunctionModule, servablesOf } from "./run.ts";
 
-interface Module {
-  /** Of a function with a public route; of one that takes events only, that. */
-  readonly default: Servable;
-  /** What a function with a public route does with events. */
-  readonly events?: Servable;
-}
-
-const load = (id: RouteId | EventRouteId): Promise<Module> => import(`../../functions/${id}.ts`);
+const load = (id: RouteId | EventRouteId): Promise<FunctionModule> => import(`../../functions/${id}.ts`);
 
 export const functionIds = [...new Set([...routes, ...eventRoutes].map(({ id }) => id))];
 
@@ -35,6 +29,5 @@ export async function loadFunctions(name: string | undefined): Promise<Servable[
   if (name === "all") return loadPublicFunctions();
   const id = functionIds.find((one) => one === name);
   if (id === undefined) return undefined;
-  const { default: main, events } = await load(id);
-  return events === undefined ? [main] : [main, events];
+  return servablesOf(await load(id));
 }

@@ -1,7 +1,7 @@
 /** Loki's HTTP API: push a batch, read a range. Connections are kept alive by fetch's pool, one per request in flight. */
 import { promisify } from "node:util";
 import { gzip } from "node:zlib";
-import { z } from "zod";
+import * as z from "zod";
 import { Problem } from "../problems.ts";
 
 const compress = promisify(gzip);

@@ -3,7 +3,7 @@ import type { Redis } from "ioredis";
 import type { Logger } from "pino";
 import { type Config, parseConfig } from "../config.ts";
 import { reasonClass } from "../dead-letter.ts";
-import type { Gate, Servable, Services } from "../function.ts";
+import { type Gate, hasPublicRoute, type Servable, type Services } from "../function.ts";
 import { entryQuery, pushBody } from "../loki.ts";
 import { createHistory } from "../loki-history.ts";
 import { createApiKeyStore } from "../redis/api-keys.ts";
@@ -18,7 +18,7 @@ import { createOutbox } from "../redis/outbox.ts";
 import { createUserStore } from "../redis/users.ts";
 import { createRelay } from "../relay.ts";
 import { createShipper, type Shipper } from "../shipper.ts";
-import { createTokenIssuer, createTokenVerifier } from "../tokens.ts";
+import type { createTokenVerifier } from "../tokens.ts";
 import { createKeyHasher } from "./key-hash.ts";
 import { createLokiClient } from "./loki-client.ts";
 import type { Metrics } from "./metrics.ts";
@@ -50,6 +50,16 @@ function configured<T>(value: T | undefined): T {
   return value;
 }
 
+/** Events carry no tokens: a process without a public route needs no code for them, and its bundle has none. */
+async function tokenVerifier(
+  functions: readonly Servable[],
+  ...rest: Parameters<typeof createTokenVerifier>
+) {
+  if (!functions.some(hasPublicRoute)) return async () => undefined;
+  const tokens = await import("../tokens.ts");
+  return tokens.createTokenVerifier(...rest);
+}
+
 /** What these functions need and nothing else: a process that signs no tokens holds no private key. */
 export async function createServices(
   functions: readonly Servable[],
@@ -58,7 +68,7 @@ export async function createServices(
 ) {
   const tokens = { issuer: config.LATCHKEY_JWT_ISSUER, audience: config.LATCHKEY_JWT_AUDIENCE };
   const authenticator = {
-    verifyToken: await createTokenVerifier(config.LATCHKEY_JWT_PUBLIC_KEYS.keys, tokens),
+    verifyToken: await tokenVerifier(functions, config.LATCHKEY_JWT_PUBLIC_KEYS.keys, tokens),
     hashKey: createKeyHasher(config.LATCHKEY_API_KEY_PEPPERS),
     keyEnv: config.LATCHKEY_MODE === "production" ? "live" : "test",
   };
@@ -102,11 +112,13 @@ export async function createServices(
       const { createPasswordHasher } = await import("./passwords.ts");
       return createPasswordHasher(config.LATCHKEY_ARGON2_CONCURRENCY);
     },
-    issueToken: () =>
-      createTokenIssuer(configured(config.LATCHKEY_JWT_PRIVATE_KEY), {
+    issueToken: async () => {
+      const { createTokenIssuer } = await import("../tokens.ts");
+      return createTokenIssuer(configured(config.LATCHKEY_JWT_PRIVATE_KEY), {
         ...tokens,
         lifetime: config.LATCHKEY_JWT_LIFETIME_SECONDS,
-      }),
+      });
+    },
     outbox: () => outbox,
     shipper: () => {
       const { push, queryRange } = configured(loki);

@@ -1,6 +1,6 @@
 /** The Lua scripts: each is its own file behind the files it shares, put together once per process. */
 import { createHash } from "node:crypto";
-import { readFileSync } from "node:fs";
+import { readLua } from "./lua-files.ts";
 
 const audited = ["outbox"] as const;
 const operation = ["outbox", "operation"] as const;
@@ -45,9 +45,7 @@ export function loadScript(name: ScriptName): Script {
   const known = loaded.get(name);
   if (known !== undefined) return known;
   const files = [...libraries[name].map((library) => `lib/${library}`), name];
-  const text = files
-    .map((file) => readFileSync(new URL(`./lua/${file}.lua`, import.meta.url), "utf8"))
-    .join("\n");
+  const text = files.map(readLua).join("\n");
   const script = { text, sha1: createHash("sha1").update(text).digest("hex") };
   loaded.set(name, script);
   return script;

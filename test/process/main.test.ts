@@ -2,8 +2,8 @@
 import { parseEnv } from "node:util";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { makeSecrets } from "../../shared/node/dev/make-secrets.ts";
-import { type Route, type RouteId, routes } from "../../shared/routes.ts";
-import type { Send } from "../support/harness.ts";
+import { type Route, routes } from "../../shared/routes.ts";
+import { ask, prepare } from "../support/endpoints.ts";
 import {
   cleanUp,
   createProcessTenant,
@@ -59,38 +59,6 @@ async function stopped(program: Program): Promise<void> {
   expect((await program.ended()).code).toBe(0);
 }
 
-let keyId = "key_0000000000000000";
-/** One request to each endpoint that succeeds once the ground is prepared. */
-const examples: Record<RouteId, () => readonly [status: number, path: string, request?: Send]> = {
-  "token-issue": () => [200, "/token", { json: { username: tenant.username, password: PASSWORD } }],
-  "users-me": () => [200, "/users/me"],
-  "data-create": () => [201, "/data", { json: { key: "a", value: 1 } }],
-  "data-get": () => [200, "/data/a"],
-  "data-update": () => [200, "/data/a", { json: { value: 2 } }],
-  "data-delete": () => [204, "/data/a"],
-  "api-keys-create": () => [201, "/api-keys", { json: { name: "a" } }],
-  "api-keys-list": () => [200, "/api-keys"],
-  "api-keys-delete": () => [204, `/api-keys/${keyId}`],
-  "audit-list": () => [200, "/audit"],
-  "audit-verify": () => [200, "/audit/integrity"],
-  "audit-relay": () => [202, "/trigger-log-offload"],
-};
-
-/** An API key, and the item `a` unless it is to be created. */
-async function prepare(id: string): Promise<void> {
-  const as = tenant.token;
-  keyId = (await send(allOrigin, "POST", "/api-keys", { as, json: { name: "a" } })).body.key_id;
-  if (id === "data-create") await send(allOrigin, "DELETE", "/data/a", { as });
-  else await send(allOrigin, "POST", "/data", { as, json: { key: "a", value: 1 } });
-}
-
-async function ask(origin: string, route: Route) {
-  const [expected, path, { json } = {}] = examples[route.id as RouteId]();
-  const credential = route.credential === "none" ? {} : { as: tenant.token };
-  const body = json === undefined ? {} : { json };
-  return { ...(await send(origin, route.method, path, { ...credential, ...body })), expected };
-}
-
 async function expectSystemRoutes(origin: string): Promise<void> {
   for (const path of ["/health", "/health/liveness", "/health/readiness"]) {
     const { status, body } = await send(origin, "GET", path);
@@ -107,11 +75,11 @@ test.each(routes.map((route: Route) => [route.id, route] as const))(
   "`%s` serves its own endpoint and no other",
   async (id, route) => {
     const { program, origin } = await serving(id, id === "token-issue" ? signing() : {});
-    await prepare(id);
-    const own = await ask(origin, route);
+    const keyId = await prepare(allOrigin, tenant, id);
+    const own = await ask(origin, route, tenant, keyId);
     expect(own.status).toBe(own.expected);
     for (const other of routes.filter((one) => one.id !== id)) {
-      const { status, body } = await ask(origin, other);
+      const { status, body } = await ask(origin, other, tenant, keyId);
       const samePath = other.path === route.path;
       expect([other.id, status, body.code]).toEqual([
         other.id,
@@ -125,8 +93,8 @@ test.each(routes.map((route: Route) => [route.id, route] as const))(
 
 test("`all` serves every endpoint", async () => {
   for (const route of routes) {
-    await prepare(route.id);
-    const { status, expected } = await ask(allOrigin, route);
+    const keyId = await prepare(allOrigin, tenant, route.id);
+    const { status, expected } = await ask(allOrigin, route, tenant, keyId);
     expect([route.id, status]).toEqual([route.id, expected]);
   }
   await expectSystemRoutes(allOrigin);

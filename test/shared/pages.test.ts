@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { z } from "zod";
+import * as z from "zod";
 import { nextLink, pageOf, pageQuery } from "../../shared/pages.ts";
 
 const anyText = fc.string({ unit: "binary" });

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { z } from "zod";
+import * as z from "zod";
 import { environment } from "../../shared/config.ts";
 import { schemasOf } from "../../shared/function.ts";
 import { loadPublicFunctions } from "../../shared/node/functions.ts";

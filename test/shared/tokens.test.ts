@@ -2,7 +2,8 @@ import { createPublicKey } from "node:crypto";
 import fc from "fast-check";
 import { base64url, exportJWK, generateKeyPair, type JWK, SignJWT } from "jose";
 import { afterEach, expect, test, vi } from "vitest";
-import { createTokenIssuer, createTokenVerifier, TOKEN_ALGORITHMS } from "../../shared/tokens.ts";
+import { TOKEN_ALGORITHMS } from "../../shared/token-algorithms.ts";
+import { createTokenIssuer, createTokenVerifier } from "../../shared/tokens.ts";
 import type { Principal } from "../../shared/users.ts";
 
 const SETTINGS = { issuer: "latchkey", audience: "api" };

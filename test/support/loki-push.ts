@@ -1,5 +1,5 @@
 /** The request of a push to the Loki double: its shape, and what is wrong with a stream's labels. */
-import { z } from "zod";
+import * as z from "zod";
 
 // As in k8s/loki/loki.yaml. Numbers and bytes.
 const MAX_LABELS = 15;

@@ -1,5 +1,5 @@
 /** What the audit pipeline could not deliver: looking at it, and sending it again. Lists are JSON lines. */
-import { z } from "zod";
+import * as z from "zod";
 import { newAttempt, reasonClass, reasonOf } from "../../dead-letter.ts";
 import { tenantId } from "../../formats.ts";
 import { createDeadLetters, type KeptLetter } from "../../redis/dead-letters.ts";

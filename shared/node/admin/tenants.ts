@@ -1,6 +1,6 @@
 /** The first tenants and users of an installation, before anybody can log in. */
 import { text } from "node:stream/consumers";
-import { z } from "zod";
+import * as z from "zod";
 import { tenantId } from "../../formats.ts";
 import { roles } from "../../permissions.ts";
 import { createOutbox } from "../../redis/outbox.ts";

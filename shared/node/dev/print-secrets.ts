@@ -7,7 +7,7 @@
 import { randomBytes } from "node:crypto";
 import { text } from "node:stream/consumers";
 import { parseArgs } from "node:util";
-import { z } from "zod";
+import * as z from "zod";
 import { clusterSecrets, listOf } from "./cluster-secrets.ts";
 import { makeSecrets } from "./make-secrets.ts";
 import { retire, rotate, rotated } from "./rotate-secrets.ts";

@@ -2,7 +2,7 @@
  * Rotation in steps, so that every function always knows what any other may be using: first the new one is known
  * everywhere, then it is used, and at last the old one is retired. Between two steps the functions are rolled out.
  */
-import { z } from "zod";
+import * as z from "zod";
 import { parseConfig } from "../../config.ts";
 import { type ClusterSecret, NAMESPACE } from "./cluster-secrets.ts";
 import { makeSecrets } from "./make-secrets.ts";

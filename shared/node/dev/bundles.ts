@@ -1,0 +1,134 @@
+/**
+ * The functions as single files, for an image: `<id>.js` holds one function and only what its process uses, `all.js`
+ * all of them, `admin.js` the operators' commands. What cannot be in such a file, native code, is put beside them.
+ */
+import { cpSync, globSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { basename, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { build, type Plugin } from "esbuild";
+import { hasPublicRoute, type Servable } from "../../function.ts";
+import { routes } from "../../routes.ts";
+import { functionIds, loadFunctions } from "../functions.ts";
+import { type BundledPackage, licenseTexts, packageAt, sbom } from "./packages.ts";
+
+const root = fileURLToPath(new URL("../../../", import.meta.url));
+
+/** Loaded by a native binding, so it stays a package. */
+const NATIVE = "@node-rs/argon2";
+
+/** What is imported lazily, and the processes that ever do so: it is left out of the bundles of all others. */
+const lazy: Readonly<Record<string, (functions: readonly Servable[]) => boolean>> = {
+  "./passwords.ts": (functions) => functions.some(({ needs }) => needs.includes("passwords")),
+  "../tokens.ts": (functions) => functions.some(hasPublicRoute),
+  cloudevents: (functions) => functions.some(hasPublicRoute),
+};
+
+export const bundleNames: readonly string[] = [...functionIds, "all", "admin"];
+
+export interface Bundle {
+  readonly bytes: number;
+  /** The files that are in it, relative to the repository, and their bytes before and after. */
+  readonly inputs: Readonly<Record<string, { readonly before: number; readonly after: number }>>;
+}
+
+/** Write all bundles into a folder, which is emptied first. @returns what each holds, by its name */
+export async function writeBundles(folder: string): Promise<Record<string, Bundle>> {
+  rmSync(folder, { recursive: true, force: true });
+  const bundles: Record<string, Bundle> = {};
+  for (const name of bundleNames) bundles[name] = await writeBundle(name, folder);
+  const packages = [...copyNative(folder), ...Object.values(bundles).flatMap(packagesIn)];
+  writeFileSync(join(folder, "package.json"), '{ "type": "module" }\n');
+  writeFileSync(join(folder, "sbom.cdx.json"), sbom(root, packages));
+  writeFileSync(join(folder, "THIRD-PARTY-LICENSES.txt"), licenseTexts(packages));
+  cpSync(join(root, "LICENSE"), join(folder, "LICENSE"));
+  return bundles;
+}
+
+export const packagesIn = ({ inputs }: Bundle): BundledPackage[] =>
+  Object.keys(inputs).flatMap((file) => packageAt(root, file) ?? []);
+
+async function writeBundle(name: string, folder: string): Promise<Bundle> {
+  const { metafile } = await build({
+    absWorkingDir: root,
+    stdin: { contents: entry(name), resolveDir: root, sourcefile: `${name}.ts`, loader: "ts" },
+    outfile: join(folder, `${name}.js`),
+    bundle: true,
+    minify: true,
+    format: "esm",
+    platform: "node",
+    target: "node24",
+    // CommonJS packages call require() for what Node brings, which an ES module does not have.
+    banner: { js: 'import{createRequire}from"node:module";const require=createRequire(import.meta.url);' },
+    legalComments: "none",
+    // `debug` tries supports-color and does without it; only dev tools bring it.
+    external: [NATIVE, "supports-color"],
+    plugins: [leaveOut((await loadFunctions(name)) ?? []), embedLua],
+    metafile: true,
+  });
+  const [output] = Object.values(metafile.outputs);
+  if (output === undefined) throw new Error(`esbuild wrote nothing for ${name}`);
+  const inputs = Object.entries(output.inputs)
+    .filter(([, { bytesInOutput }]) => bytesInOutput > 0)
+    .map(
+      ([file, { bytesInOutput }]) =>
+        [file, { before: metafile.inputs[file]?.bytes ?? 0, after: bytesInOutput }] as const,
+    );
+  return { bytes: output.bytes, inputs: Object.fromEntries(inputs) };
+}
+
+/** The program that a bundle is made of. */
+function entry(name: string): string {
+  if (name === "admin") return 'import "./shared/node/admin.ts";';
+  if (name !== "all") {
+    return `import * as own from "./functions/${name}.ts";
+      import { run, servablesOf } from "./shared/node/run.ts";
+      await run(servablesOf(own));`;
+  }
+  const imports = routes.map(({ id }, index) => `import f${index} from "./functions/${id}.ts";`);
+  return `${imports.join("")}
+    import { run } from "./shared/node/run.ts";
+    await run([${routes.map((_, index) => `f${index}`)}]);`;
+}
+
+const leaveOut = (functions: readonly Servable[]): Plugin => ({
+  name: "leave-out",
+  setup({ onResolve, onLoad }) {
+    onResolve({ filter: /./ }, ({ kind, path }) =>
+      kind === "dynamic-import" && lazy[path]?.(functions) === false
+        ? { path, namespace: "left-out" }
+        : undefined,
+    );
+    onLoad({ filter: /./, namespace: "left-out" }, ({ path }) => ({
+      contents: `throw new Error(${JSON.stringify(`${path} is no part of this bundle`)});`,
+    }));
+  },
+});
+
+/** The texts of the Lua files in place of the module that reads them. */
+const embedLua: Plugin = {
+  name: "embed-lua",
+  setup({ onLoad }) {
+    onLoad({ filter: /\/shared\/redis\/lua-files\.ts$/ }, ({ path }) => {
+      const folder = join(path, "../lua");
+      const texts = globSync("**/*.lua", { cwd: folder })
+        .sort()
+        .map((file) => [file.replace(/\.lua$/, ""), readFileSync(join(folder, file), "utf8")] as const);
+      return {
+        contents: `const texts = ${JSON.stringify(Object.fromEntries(texts))}; export const readLua = (name) => texts[name];`,
+      };
+    });
+  },
+};
+
+/** Copy the native package and the builds of it that npm has installed for this platform. */
+function copyNative(folder: string): BundledPackage[] {
+  return globSync(`node_modules/${NATIVE}*`, { cwd: root }).map((directory) => {
+    cpSync(join(root, directory), join(folder, directory), {
+      recursive: true,
+      filter: (file) => !/\.(md|d\.ts)$/.test(basename(file)) && basename(file) !== "browser.js",
+    });
+    const found = packageAt(root, `${directory}/package.json`);
+    if (found === undefined) throw new Error(`${directory} is no package`);
+    return found;
+  });
+}

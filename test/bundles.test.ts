@@ -1,0 +1,158 @@
+/** `npm run bundle`: what each file holds, and that it works by itself, as in the image, far from the repository. */
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { type Bundle, bundleNames, packagesIn, writeBundles } from "../shared/node/dev/bundles.ts";
+import { makeSecrets } from "../shared/node/dev/make-secrets.ts";
+import { eventRoutes, routes } from "../shared/routes.ts";
+import { ask, prepare, routesById } from "./support/endpoints.ts";
+import {
+  cleanUp,
+  createProcessTenant,
+  type OwnRedis,
+  ownRedis,
+  type ProcessTenant,
+  run,
+  send,
+  temporaryFolder,
+} from "./support/process.ts";
+
+const ioredis =
+  "@ioredis/commands cluster-key-slot debug denque ioredis ms redis-errors standard-as-callback";
+const store = `${ioredis} zod`.split(" ");
+/** What every process that serves something is made of. */
+const serving = [
+  ...store,
+  ...["@hono/node-server", "hono"],
+  ...["@pinojs/redact", "atomic-sleep", "on-exit-leak-free", "pino", "pino-std-serializers"],
+  ...["quick-format-unescaped", "safe-stable-stringify", "sonic-boom", "thread-stream"],
+  ...["@opentelemetry/api", "bintrees", "prom-client", "tdigest"],
+];
+const cloudevents = ["ajv", "ajv-formats", "bignumber.js", "cloudevents", "json-bigint", "uuid"];
+
+/** The packages in each bundle. Whoever changes this table makes every cold start longer or shorter. */
+const packages: Record<string, readonly string[]> = {
+  ...Object.fromEntries(eventRoutes.map(({ id }) => [id, serving])),
+  ...Object.fromEntries(routes.map(({ id }) => [id, [...serving, ...cloudevents, "jose"]])),
+  all: [...serving, ...cloudevents, "jose"],
+  admin: store,
+};
+/** Those that hash passwords, which loads a native package. */
+const hashing = ["token-issue", "all", "admin"];
+
+let folder: string;
+let bundles: Record<string, Bundle>;
+let redis: OwnRedis;
+let secrets: Record<string, string>;
+let tenant: ProcessTenant;
+let allOrigin: string;
+
+beforeAll(async () => {
+  folder = join(temporaryFolder(), "dist");
+  bundles = await writeBundles(folder);
+  redis = await ownRedis(["--appendonly", "no"]);
+  secrets = await makeSecrets("demo");
+  tenant = await createProcessTenant(redis.redis, secrets, "bundles");
+  allOrigin = (await start("all")).origin;
+});
+afterAll(async () => {
+  redis.redis.disconnect();
+  await cleanUp();
+});
+
+/** As the image does: the name is looked up in the folder that the process works in. */
+const runBundle = (name: string, args: readonly string[] = [], env: Record<string, string> = {}) =>
+  run("node", [name, ...args], { cwd: folder, env: { REDIS_URL: redis.url, ...env } });
+
+async function start(name: string) {
+  const program = runBundle(name, [], {
+    ...{ PORT: "0", LATCHKEY_MODE: "local" },
+    ...secrets,
+    // audit-ship does not start without one; nothing is ever sent there.
+    ...(name === "audit-ship" ? { LOKI_URL: "http://127.0.0.1:9" } : {}),
+  });
+  const [, port] = await program.says(/"port":(\d+)/);
+  return { program, origin: `http://127.0.0.1:${port}` };
+}
+
+const inputsOf = (name: string): string[] => Object.keys(bundles[name]?.inputs ?? {});
+const textOf = (name: string): string => readFileSync(join(folder, `${name}.js`), "utf8");
+
+test("there is a bundle for every function, one for all of them and one for operators", () => {
+  expect(Object.keys(bundles)).toEqual(bundleNames);
+  expect(Object.keys(packages).sort()).toEqual([...bundleNames].sort());
+});
+
+test.each(bundleNames)("%s holds these packages and no others", (name) => {
+  const found = new Set(packagesIn(bundles[name] as Bundle).map((one) => one.name));
+  expect([...found].sort()).toEqual([...(packages[name] ?? [])].sort());
+  expect(textOf(name).includes("@node-rs/argon2")).toBe(hashing.includes(name));
+});
+
+test.each(bundleNames)("%s holds no other function, no development code and no tests", (name) => {
+  const inputs = inputsOf(name).filter((file) => !file.startsWith("node_modules/"));
+  const functions = inputs.filter((file) => file.startsWith("functions/"));
+  const expected = name === "all" ? routes.map(({ id }) => id) : name === "admin" ? [] : [name];
+  expect(functions.sort()).toEqual(expected.map((id) => `functions/${id}.ts`).sort());
+  expect(inputs.filter((file) => /^test\/|\/dev\//.test(file))).toEqual([]);
+});
+
+test("bundling leaves less than half of what it reads, and a function alone is never larger than all", () => {
+  for (const [name, { bytes, inputs }] of Object.entries(bundles)) {
+    const before = Object.values(inputs).reduce((sum, one) => sum + one.before, 0);
+    expect([name, bytes / before < 0.5]).toEqual([name, true]);
+    expect([name, bytes <= (bundles["all"]?.bytes ?? 0)]).toEqual([name, true]);
+  }
+  // Its namespace object would bring error messages in 50 languages: `import * as z` lets them be left out.
+  const zod = inputsOf("all").filter((file) => /node_modules\/zod\/.*\/locales\/(?!index)/.test(file));
+  expect(zod).toEqual(["node_modules/zod/v4/locales/en.js"]);
+});
+
+test("the folder holds our license, those of all packages, and a bill of materials that names each", () => {
+  expect(readFileSync(join(folder, "LICENSE"), "utf8")).toContain("Apache License");
+  const licenses = readFileSync(join(folder, "THIRD-PARTY-LICENSES.txt"), "utf8");
+  const { components } = JSON.parse(readFileSync(join(folder, "sbom.cdx.json"), "utf8"));
+  const listed: string[] = components.map(({ name }: { name: string }) => name);
+  for (const name of [...Object.values(packages).flat(), "@node-rs/argon2"]) {
+    expect([name, listed.includes(name), licenses.includes(`\n${name} `) || licenses.startsWith(`${name} `)]) //
+      .toEqual([name, true, true]);
+  }
+  for (const { purl, licenses } of components) {
+    expect([purl, licenses[0].license.id]).toEqual([
+      expect.stringMatching(/^pkg:npm\/(%40[\w-]+\/)?[\w.-]+@\d+\.\d+\.\d+/),
+      expect.any(String),
+    ]);
+  }
+});
+
+test.each(routes.map(({ id }) => id))("%s.js answers its endpoint, and ends on SIGTERM", async (id) => {
+  const keyId = await prepare(allOrigin, tenant, id);
+  const { program, origin } = await start(id);
+  const { status, expected } = await ask(origin, routesById.get(id) as never, tenant, keyId);
+  expect(status).toBe(expected);
+  program.kill("SIGTERM");
+  expect((await program.ended()).code).toBe(0);
+});
+
+test.each(eventRoutes)("$id.js takes events, and ends on SIGTERM", async ({ id, path }) => {
+  const { program, origin } = await start(id);
+  const { status } = await send(origin, "POST", path, { json: {} });
+  // Those that read the event refuse one that is not ours; the others are only called by it.
+  expect(status).toBe(id === "audit-ship" ? 400 : 204);
+  program.kill("SIGTERM");
+  expect((await program.ended()).code).toBe(0);
+});
+
+test("all.js serves every endpoint", async () => {
+  for (const route of routes) {
+    const keyId = await prepare(allOrigin, tenant, route.id);
+    const { status, expected } = await ask(allOrigin, route, tenant, keyId);
+    expect([route.id, status]).toEqual([route.id, expected]);
+  }
+});
+
+test("admin.js carries out operators' commands", async () => {
+  const { code, stdout } = await runBundle("admin", ["create-tenant", "acme"]).ended();
+  expect([code, stdout]).toEqual([0, "Created the tenant acme\n"]);
+  expect((await runBundle("admin", ["list-dead-letters"]).ended()).code).toBe(0);
+});
