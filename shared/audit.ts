@@ -24,7 +24,7 @@ export const auditActions = [
 ] as const;
 export type AuditAction = (typeof auditActions)[number];
 
-const auditOutcomes = ["success", "denied", "failure"] as const;
+export const auditOutcomes = ["success", "denied", "failure"] as const;
 
 /**
  * Everything that `details` may hold. Never a password, token, key text or item value: whoever adds a field
