@@ -7,8 +7,9 @@ import type { AddressInfo } from "node:net";
 import { buffer } from "node:stream/consumers";
 import { gunzipSync } from "node:zlib";
 import { LokiStore, type StoreOptions } from "./loki-ingest.ts";
+import { isMetricQuery, queryInstant, querySteps } from "./loki-metric-query.ts";
 import { LokiRefusal } from "./loki-push.ts";
-import { BadQuery, queryInstant, queryRange } from "./loki-query.ts";
+import { BadQuery, labelValues, queryRange } from "./loki-query.ts";
 
 /** What happens to a push instead of its usual answer. `store`: whether its entries are stored nevertheless. */
 type Fault = { readonly store?: boolean } & (
@@ -86,10 +87,15 @@ export async function startDouble(options: Partial<StoreOptions> = {}): Promise<
       if (url.pathname === "/ready") return send(response, { status: 200, text: "ready\n" });
       const tenant = tenantOf(request);
       const streams = () => store.streams(tenant);
+      const [, label] = /^\/loki\/api\/v1\/label\/(\w+)\/values$/.exec(url.pathname) ?? [];
+      if (label !== undefined) return sendData(response, labelValues(streams(), label, url.searchParams));
       switch (url.pathname) {
         case "/loki/api/v1/push":
           return push(tenant, body, request, response);
         case "/loki/api/v1/query_range": {
+          if (isMetricQuery(url.searchParams.get("query") ?? "")) {
+            return sendData(response, querySteps(streams(), url.searchParams));
+          }
           const flags = String(request.headers["x-loki-response-encoding-flags"] ?? "");
           return sendData(
             response,

@@ -1,4 +1,4 @@
-/** Reading side of the Loki double: the LogQL that shared/loki.ts writes and that the original's dashboards use. */
+/** Reading side of the Loki double: the LogQL of log queries, as shared/loki.ts and the dashboards write it. */
 
 export interface StoredEntry {
   readonly ns: bigint;
@@ -14,33 +14,27 @@ export interface Stream {
 /** Answered 400 with the message as text. */
 export class BadQuery extends Error {}
 
-interface LogQuery {
+export interface LogQuery {
   readonly matchers: readonly Comparison[];
-  readonly stages: readonly (Comparison | Extraction)[];
+  readonly stages: readonly (Comparison | Extraction | LineFilter)[];
 }
 interface Comparison {
   readonly label: string;
-  readonly value: string;
+  readonly holds: (value: string) => boolean;
+}
+/** `|= "text"` */
+interface LineFilter {
+  readonly contains: string;
 }
 /** `json label="a.b"` */
 interface Extraction {
   readonly label: string;
   readonly path: readonly string[];
 }
-interface MetricQuery {
-  readonly log: LogQuery;
-  readonly range: bigint;
-  /** `sum by (…)`; undefined: every combination of labels is a series. */
-  readonly by: readonly string[] | undefined;
-  /** `count(…)` around it. */
-  readonly counted: boolean;
-}
-
 /** Milliseconds. */
 const HOUR = 3_600_000;
 const MAX_ENTRIES = 5_000;
 const MAX_RANGE = 721 * HOUR;
-const SECONDS = { s: 1n, m: 60n, h: 3600n, d: 86_400n } as const;
 
 /** `/loki/api/v1/query_range` for log queries. @returns the `data` of the answer  @throws {BadQuery} */
 export function queryRange(streams: Iterable<Stream>, search: URLSearchParams, categorize: boolean): object {
@@ -85,31 +79,15 @@ export function queryRange(streams: Iterable<Stream>, search: URLSearchParams, c
   return { resultType: "streams", result };
 }
 
-/** `/loki/api/v1/query` for counts. Every stored entry counts, duplicates too. @throws {BadQuery} */
-export function queryInstant(streams: Iterable<Stream>, search: URLSearchParams): object {
+/** `/loki/api/v1/label/<label>/values` for labels of streams. @throws {BadQuery} */
+export function labelValues(streams: Iterable<Stream>, label: string, search: URLSearchParams): string[] {
   const scanner = new Scanner(search.get("query") ?? "");
-  if (scanner.peek("{")) {
-    throw new BadQuery(
-      "log queries are not supported as an instant query type, please change your query to a range query type",
-    );
-  }
-  const { log, range, by, counted } = metricQuery(scanner);
+  const { matchers } = logQuery(scanner);
   scanner.end();
-  const at = BigInt(search.get("time") ?? Date.now() * 1e6);
-  const counts = new Map<string, number>();
-  for (const { ns, labels, metadata, parsed } of find(streams, log)) {
-    if (ns <= at - range || ns > at) continue;
-    const all: Record<string, string> = { ...labels, ...metadata, ...parsed };
-    const kept = by === undefined ? all : pick(all, by);
-    const series = JSON.stringify(sorted(kept));
-    counts.set(series, (counts.get(series) ?? 0) + 1);
-  }
-  const series = counted && counts.size > 0 ? new Map([["{}", counts.size]]) : counts;
-  const result = [...series].map(([metric, count]) => ({
-    metric: JSON.parse(metric),
-    value: [Number(at / 1_000_000n) / 1000, String(count)],
-  }));
-  return { resultType: "vector", result };
+  const values = [...streams]
+    .filter(({ labels }) => isMatch(labels, matchers))
+    .map(({ labels }) => labels[label] ?? "");
+  return [...new Set(values)].filter((value) => value !== "").sort();
 }
 
 interface Found extends StoredEntry {
@@ -117,16 +95,15 @@ interface Found extends StoredEntry {
   readonly parsed: Readonly<Record<string, string>>;
 }
 
-function* find(streams: Iterable<Stream>, { matchers, stages }: LogQuery): Generator<Found> {
+export function* find(streams: Iterable<Stream>, { matchers, stages }: LogQuery): Generator<Found> {
   for (const { labels, entries } of streams) {
-    if (!matchers.every(({ label, value }) => (labels[label] ?? "") === value)) continue;
+    if (!isMatch(labels, matchers)) continue;
     for (const entry of entries) {
       const parsed: Record<string, string> = {};
       const passes = stages.every((stage) => {
-        if ("value" in stage) {
-          return (
-            (parsed[stage.label] ?? entry.metadata[stage.label] ?? labels[stage.label] ?? "") === stage.value
-          );
+        if ("contains" in stage) return entry.line.includes(stage.contains);
+        if ("holds" in stage) {
+          return stage.holds(parsed[stage.label] ?? entry.metadata[stage.label] ?? labels[stage.label] ?? "");
         }
         const value = extract(entry.line, stage.path);
         if (value !== "") parsed[stage.label] = value;
@@ -136,6 +113,9 @@ function* find(streams: Iterable<Stream>, { matchers, stages }: LogQuery): Gener
     }
   }
 }
+
+const isMatch = (labels: Stream["labels"], matchers: readonly Comparison[]): boolean =>
+  matchers.every(({ label, holds }) => holds(labels[label] ?? ""));
 
 /** The text at a path of a JSON line; empty when there is none. U+FFFD is read as a space. */
 function extract(line: string, path: readonly string[]): string {
@@ -148,50 +128,38 @@ function extract(line: string, path: readonly string[]): string {
   }
 }
 
-/** `count(sum by (a)(count_over_time({…}[1h])))`, or from any point inwards. */
-function metricQuery(scanner: Scanner): MetricQuery {
-  if (scanner.accept(/count\(/y)) {
-    const inner = metricQuery(scanner);
-    scanner.expect(/\)/y);
-    return { ...inner, counted: true };
-  }
-  if (scanner.accept(/sum\b/y)) {
-    const by = scanner.accept(/by\s*\(\s*([\w, ]*?)\s*\)/y)?.[1] ?? "";
-    scanner.expect(/\(/y);
-    const inner = metricQuery(scanner);
-    scanner.expect(/\)/y);
-    return { ...inner, by: by.split(/[ ,]+/).filter((name) => name !== "") };
-  }
-  scanner.expect(/count_over_time\s*\(/y);
-  const log = logQuery(scanner);
-  const [, count = "", unit] = scanner.expect(/\[(\d+)([smhd])\]\s*\)/y);
-  const range = BigInt(count) * SECONDS[unit as keyof typeof SECONDS] * 1_000_000_000n;
-  return { log, range, by: undefined, counted: false };
-}
-
-/** `{a="b"} | c="d" | json e="f.g" | e="h"` */
-function logQuery(scanner: Scanner): LogQuery {
+/** `{a="b"} |= "text" | c="d" | json e="f.g" | e="h"` */
+export function logQuery(scanner: Scanner): LogQuery {
   const matchers: Comparison[] = [];
   scanner.expect(/\{/y);
   do matchers.push(scanner.comparison());
   while (scanner.accept(/,/y));
   scanner.expect(/\}/y);
-  const stages: (Comparison | Extraction)[] = [];
-  while (scanner.accept(/\|/y)) {
-    if (!scanner.accept(/json\s/y)) {
+  const stages: LogQuery["stages"][number][] = [];
+  for (;;) {
+    if (scanner.accept(/\|=/y)) {
+      stages.push({ contains: scanner.text() });
+    } else if (scanner.accept(/\|\s*json\s/y)) {
+      do stages.push(scanner.extraction());
+      while (scanner.accept(/,/y));
+    } else if (scanner.accept(/\|/y)) {
       stages.push(scanner.comparison());
-      continue;
+    } else {
+      return { matchers, stages };
     }
-    do {
-      const { label, value } = scanner.comparison();
-      stages.push({ label, path: value.split(".") });
-    } while (scanner.accept(/,/y));
   }
-  return { matchers, stages };
 }
 
+const OPERATORS: Readonly<Record<string, (value: string, given: string) => boolean>> = {
+  "=": (value, given) => value === given,
+  "!=": (value, given) => value !== given,
+  // Anchored at both ends. What RE2 and JavaScript read differently is of no use here.
+  "=~": (value, given) => new RegExp(`^(?:${given})$`, "s").test(value),
+  "!~": (value, given) => !new RegExp(`^(?:${given})$`, "s").test(value),
+};
+
 /** Reads a text from the left; blanks between tokens do not matter. */
-class Scanner {
+export class Scanner {
   readonly #text: string;
   #at = 0;
 
@@ -213,12 +181,24 @@ class Scanner {
     return match;
   }
 
-  /** `label="text"` */
+  /** `label="text"`, and with other operators. */
   comparison(): Comparison {
-    const [, label = "", text = ""] = this.expect(/(\w+)\s*=\s*("(?:[^"\\\n]|\\.)*")/y);
+    const [, label = "", operator = ""] = this.expect(/(\w+)\s*(=~|!~|!=|=)/y);
+    const given = this.text();
+    return { label, holds: (value) => OPERATORS[operator]?.(value, given) === true };
+  }
+
+  /** `label="path.of.names"` */
+  extraction(): Extraction {
+    const [, label = ""] = this.expect(/(\w+)\s*=/y);
+    return { label, path: this.text().split(".") };
+  }
+
+  text(): string {
+    const [literal] = this.expect(/"(?:[^"\\\n]|\\.)*"/y);
     try {
       // Escapes that Go knows and JSON does not are of no use here.
-      return { label, value: JSON.parse(text) as string };
+      return JSON.parse(literal) as string;
     } catch {
       throw new BadQuery(`parse error at line 1, col ${this.#at}: invalid char escape`);
     }
@@ -233,11 +213,8 @@ class Scanner {
   }
 }
 
-const sorted = (labels: Readonly<Record<string, string>>): Record<string, string> =>
+export const sorted = (labels: Readonly<Record<string, string>>): Record<string, string> =>
   Object.fromEntries(Object.entries(labels).sort(([a], [b]) => (a < b ? -1 : 1)));
-
-const pick = (labels: Readonly<Record<string, string>>, names: readonly string[]): Record<string, string> =>
-  Object.fromEntries(names.flatMap((name) => (labels[name] === undefined ? [] : [[name, labels[name]]])));
 
 const named = (name: string, labels: Readonly<Record<string, string>>): object =>
   Object.keys(labels).length === 0 ? {} : { [name]: labels };
