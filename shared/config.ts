@@ -1,5 +1,6 @@
 /** Configuration: one schema of environment variables. Modules with logic get values, never the environment. */
 import * as z from "zod";
+import { parseNetwork, type TrustedProxies } from "./address.ts";
 import { eventOverrides } from "./events.ts";
 import { secret } from "./secrets.ts";
 import { TOKEN_ALGORITHMS } from "./token-algorithms.ts";
@@ -72,6 +73,22 @@ const peppers = z
   .transform((text) => text.split(",").map((one) => one.split(":") as [version: string, key: string]))
   .refine((all) => new Set(all.map(([version]) => version)).size === all.length, "Names a version twice");
 
+/** Networks that one variable names at most. */
+const MAX_NETWORKS = 16;
+const MAX_PROXIES = 10;
+const trustedProxies = z
+  .string()
+  .transform((text, context): TrustedProxies => {
+    if (/^\d{1,2}$/.test(text) && Number(text) <= MAX_PROXIES) return Number(text);
+    const networks = text.split(",", MAX_NETWORKS + 1).map(parseNetwork);
+    const known = networks.filter((network) => network !== undefined);
+    if (known.length === networks.length && known.length <= MAX_NETWORKS) return known;
+    const message = `Expected a whole number from 0 to ${MAX_PROXIES}, or up to ${MAX_NETWORKS} networks as 10.0.0.0/8, separated by commas`;
+    context.addIssue({ code: "custom", message });
+    return z.NEVER;
+  })
+  .default(0);
+
 /** Every variable with its check, default and description. The README's table is made from it. */
 export const environment = z.object({
   PORT: wholeNumber(0, 65_535, 8080).describe("Port to listen on; 0 takes any free one"),
@@ -128,8 +145,8 @@ export const environment = z.object({
   LATCHKEY_ARGON2_CONCURRENCY: wholeNumber(1, 64, 2).describe(
     "Password hashes computed at once (19 MiB each)",
   ),
-  LATCHKEY_TRUSTED_PROXIES: wholeNumber(0, 10, 0).describe(
-    "Proxies in front that append to X-Forwarded-For; 0 believes the socket's address alone",
+  LATCHKEY_TRUSTED_PROXIES: trustedProxies.describe(
+    "Proxies in front that append to X-Forwarded-For: how many, or their networks (`127.0.0.0/8,10.0.0.0/8`) where that differs; 0 believes the socket's address alone",
   ),
   LATCHKEY_CORS_ORIGINS: origins
     .optional()

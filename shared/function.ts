@@ -4,7 +4,7 @@
  */
 import type { Context } from "hono";
 import type { z } from "zod";
-import { sourceAddress } from "./address.ts";
+import { sourceAddress, type TrustedProxies } from "./address.ts";
 import type { ApiKeyStore } from "./api-keys.ts";
 import type { AuditStore } from "./audit.ts";
 import { type Authenticator, authenticate } from "./authenticate.ts";
@@ -48,7 +48,7 @@ export interface Gate {
   readonly refuse: (call: Call, problem: Problem) => Promise<void>;
   readonly maxValueBytes: number;
   /** How many proxies in front append to X-Forwarded-For; 0: believe the socket alone. */
-  readonly trustedProxies: number;
+  readonly trustedProxies: TrustedProxies;
 }
 
 interface Definition<Needs extends keyof Services, S extends RequestSchema, R extends z.ZodType> {
@@ -154,7 +154,7 @@ async function callOf(
   return call;
 }
 
-function contextOf(c: Context<FunctionEnv>, route: Route, trustedProxies: number): RequestContext {
+function contextOf(c: Context<FunctionEnv>, route: Route, trustedProxies: TrustedProxies): RequestContext {
   const traceparent = c.req.header("traceparent");
   const sourceIp = sourceAddress(
     c.env?.incoming?.socket?.remoteAddress,

@@ -145,6 +145,24 @@ test.each([
   expect(refused(name, [...beyond, ...garbage])).toEqual([...beyond, ...garbage]);
 });
 
+test("trusted proxies are a number or networks, and nothing near those", () => {
+  const name = "LATCHKEY_TRUSTED_PROXIES";
+  const networks = parseConfig({ ...base, [name]: "127.0.0.0/8,10.244.0.0/16,fd00::/8,0.0.0.0/0" })[name];
+  expect(networks).toMatchObject([{ bits: 8 }, { bits: 16 }, { bits: 8 }, { bits: 0 }]);
+  const wrong = [
+    "10.0.0.0",
+    "10.0.0.1/8",
+    "10.0.0.0/33",
+    "fd00::/129",
+    "::1/127",
+    "10.0.0.0/8,",
+    "x/8",
+    "1.2.3/8",
+  ];
+  wrong.push("10.0.0.0/8, 10.0.0.0/8", "10.0.0.0/-1", "10.0.0.0/8/8", Array(17).fill("10.0.0.0/8").join());
+  expect(refused(name, wrong)).toEqual(wrong);
+});
+
 test("texts are taken when they are what their variable names, and nothing near it", () => {
   const texts: [string, good: string[], bad: string[]][] = [
     ["AUDIT_OVERFLOW", ["refuse", "continue"], ["Refuse", "drop", "continue "]],
