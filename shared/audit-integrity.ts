@@ -21,6 +21,7 @@ export const integrityView = z.object({
 export type IntegrityView = z.infer<typeof integrityView>;
 
 export interface Findings {
+  /** None beyond the last number given out. */
   readonly entries: readonly Pick<AuditEntry, "seq" | "id">[];
   /** Numbers of entries that Loki would not take and that are kept elsewhere. */
   readonly quarantined: readonly number[];
@@ -31,17 +32,16 @@ export interface Findings {
 }
 
 export function checkIntegrity(findings: Findings): IntegrityView {
-  const { expectedFirst, expectedLast = Number.POSITIVE_INFINITY, complete } = findings;
+  const { expectedFirst, expectedLast, complete } = findings;
   const ids = new Map<number, string>();
   const duplicates = new Set<number>();
   for (const { seq, id } of findings.entries) {
-    if (seq > expectedLast) continue;
     if (ids.has(seq) && ids.get(seq) !== id) duplicates.add(seq);
     ids.set(seq, id);
   }
   // When they happened is not asked: inside a time range they only explain what would be a gap.
   const lowest = expectedFirst ?? Math.min(...ids.keys());
-  const highest = findings.expectedLast ?? Math.max(...ids.keys());
+  const highest = expectedLast ?? Math.max(...ids.keys());
   const quarantined = findings.quarantined.filter((seq) => seq >= lowest && seq <= highest);
   const seqs = [...new Set([...ids.keys(), ...quarantined])].sort((a, b) => a - b);
   const gaps: { from: number; to: number }[] = [];
@@ -50,8 +50,8 @@ export function checkIntegrity(findings: Findings): IntegrityView {
     if (next !== undefined && seq > next) gaps.push({ from: next, to: seq - 1 });
     next = seq + 1;
   }
-  if (findings.expectedLast !== undefined && next !== undefined && next <= findings.expectedLast) {
-    gaps.push({ from: next, to: findings.expectedLast });
+  if (expectedLast !== undefined && next !== undefined && next <= expectedLast) {
+    gaps.push({ from: next, to: expectedLast });
   }
   return {
     first: seqs[0] ?? null,

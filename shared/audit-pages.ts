@@ -1,7 +1,7 @@
 /** Pages of the audit trail over its two homes: the outbox, where entries wait, and Loki, where they end up. */
 import type { AuditEntry } from "./audit.ts";
 
-/** Where a page ends: a number for the outbox, and the time of that entry for Loki (nanoseconds, decimal). */
+/** Where a page ends: what comes next has a lower number in the outbox, and an earlier time (decimal nanoseconds) in Loki. */
 export interface Position {
   readonly seq: number;
   readonly ns: string;
@@ -10,8 +10,8 @@ export interface Position {
 /** What one home has to say, newest first. */
 export interface Part {
   readonly entries: readonly AuditEntry[];
-  /** Set when older entries were not looked at: what lies below is not known. */
-  readonly floor?: Position;
+  /** Nanoseconds, decimal. Set when what is older than this was not looked at. */
+  readonly floor?: string;
 }
 
 const CURSOR = /^([1-9]\d{0,14})-(\d{1,19})$/;
@@ -24,21 +24,38 @@ export function positionOf(cursor: string): Position | undefined {
   return seq === undefined || ns === undefined ? undefined : { seq: Number(seq), ns };
 }
 
+interface Look {
+  /** All that was looked at there, whether it matches or not. */
+  readonly outbox: Part;
+  readonly loki: Part;
+  /** All of the outbox's numbers are lower than this. */
+  readonly below: number;
+  readonly limit: number;
+  readonly matches: (entry: AuditEntry) => boolean;
+  readonly nsOf: (entry: AuditEntry) => string;
+}
+
 /**
- * The next page. An entry that is on its way stands in both parts and is taken once. Below the higher of the floors
- * one part may hold entries that the other was not asked for, so the page ends there and the next one goes on.
+ * The next page. An entry that is on its way stands in both homes and is taken once. Below the higher of the floors
+ * one home may hold entries that the other was not asked for, so the page ends there and the next one goes on.
+ * What Loki holds is ordered by Loki's times alone: a forged number can neither hide what is ours nor lead back.
  */
-export function mergePage(
-  parts: readonly Part[],
-  limit: number,
-  nsOf: (entry: AuditEntry) => string,
-): { entries: AuditEntry[]; next: Position | null } {
-  const floors = parts.flatMap(({ floor }) => floor ?? []);
-  const floor = floors.sort((a, b) => b.seq - a.seq)[0];
-  const bySeq = new Map(parts.flatMap(({ entries }) => entries).map((entry) => [entry.seq, entry]));
-  const known = [...bySeq.values()].filter(({ seq }) => floor === undefined || seq >= floor.seq);
-  const entries = known.sort((a, b) => b.seq - a.seq).slice(0, limit);
-  const last = entries.at(-1);
-  if (known.length > limit && last !== undefined) return { entries, next: { seq: last.seq, ns: nsOf(last) } };
-  return { entries, next: floor ?? null };
+export function mergePage({ outbox, loki, below, limit, matches, nsOf }: Look): {
+  entries: AuditEntry[];
+  next: Position | null;
+} {
+  const timed = ({ entries }: Part) => entries.map((entry) => ({ entry, at: BigInt(nsOf(entry)) }));
+  const waiting = timed(outbox);
+  const floors = [outbox, loki].flatMap(({ floor }) => (floor === undefined ? [] : BigInt(floor)));
+  const floor = floors.reduce((a, b) => (a > b ? a : b), 0n);
+  // What the outbox says of an entry counts.
+  const distinct = new Map([...timed(loki), ...waiting].map((one) => [`${one.at} ${one.entry.id}`, one]));
+  const known = [...distinct.values()].filter(({ entry, at }) => at >= floor && matches(entry));
+  const page = known.sort((a, b) => Number(b.at - a.at)).slice(0, limit);
+  const entries = page.map(({ entry }) => entry);
+  const last = known.length > limit ? page.at(-1) : undefined;
+  if (last === undefined && floors.length === 0) return { entries, next: null };
+  const end = last?.at ?? floor;
+  const passed = waiting.findLast(({ at }) => at >= end);
+  return { entries, next: { seq: passed?.entry.seq ?? below, ns: String(end) } };
 }

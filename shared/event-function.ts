@@ -1,10 +1,8 @@
 /** `defineEventFunction` does for what Knative Eventing calls what `defineFunction` does for what people call. */
+import { MAX_READ_BYTES } from "./events.ts";
 import type { Servable, Services } from "./function.ts";
 import { readStart, readText } from "./request.ts";
 import { type EventRouteId, eventRouteOf } from "./routes.ts";
-
-/** Bytes of an event: ours have 64 KiB, one entry that is larger travels alone and is for audit-ship to quarantine. */
-const MAX_EVENT_BYTES = 1024 * 1024;
 
 export interface Delivery {
   readonly headers: Headers;
@@ -32,7 +30,7 @@ export function defineEventFunction<Needs extends keyof Services>(
       c.set("call", { route });
       const delivery: Delivery = {
         headers: c.req.raw.headers,
-        text: () => readText(c.req, MAX_EVENT_BYTES),
+        text: () => readText(c.req, MAX_READ_BYTES),
         start: (maxBytes) => readStart(c.req, maxBytes),
       };
       await handler(delivery, services);

@@ -13,8 +13,8 @@ const EVENT_TYPE_PREFIX = "dev.latchkey.audit.";
 export const MAX_EVENT_BYTES = 64 * 1024;
 /** More than 64 KiB can hold (the smallest entry has some 230 bytes); bounds what is read from others. */
 const MAX_EVENT_ENTRIES = 500;
-/** A lone entry may be larger than 64 KiB, and is to be quarantined rather than refused; beyond 1 MiB nothing is ours. */
-const MAX_READ_CHARACTERS = 1024 * 1024;
+/** Of an event that is read: a lone entry may be larger than 64 KiB, and Loki has to say that it is too large for a line. */
+export const MAX_READ_BYTES = 1024 * 1024;
 /**
  * Kept free of 64 KiB: our own headers besides source and overrides take under 450 bytes, and the Broker adds its
  * arrival time and, on the way to the dead letter sink, up to 1,024 bytes of error and the subscriber's address.
@@ -64,6 +64,9 @@ export function encodeEntry(entry: AuditEntry) {
   // One more for the comma or bracket in front of it.
   return { entry, text: wellFormed, bytes: lengthInBytes(wellFormed) + 1 };
 }
+
+/** Whether no event can bring an entry to audit-ship: even alone, as an array of one, it is too large. */
+export const isTooLarge = (entry: AuditEntry): boolean => encodeEntry(entry).bytes + 1 > MAX_READ_BYTES;
 
 const toWellFormed = (value: unknown): unknown => (typeof value === "string" ? value.toWellFormed() : value);
 
@@ -165,7 +168,7 @@ const refuse = <const Reason extends string>(refused: Reason) => ({ refused });
 export function readEvent(headers: Pick<Headers, "get">, body: string) {
   const mediaType = mediaTypeOf(headers.get("content-type"));
   if (mediaType.startsWith("application/cloudevents-batch")) return refuse("batch_mode");
-  if (body.length > MAX_READ_CHARACTERS) return refuse("too_large");
+  if (body.length > MAX_READ_BYTES) return refuse("too_large");
   const attributes =
     mediaType === "application/cloudevents+json" ? structured(body) : binary(headers, mediaType);
   if (attributes === undefined || attributes["specversion"] !== "1.0") return refuse("not_an_event");

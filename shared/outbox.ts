@@ -2,8 +2,11 @@
 import type { AuditEntry } from "./audit.ts";
 
 export interface Outbox {
-  /** Whether this is a tenant of ours: whatever else a tenant id claims to be, it never becomes a header. */
-  hasTenant(tenantId: string): Promise<boolean>;
+  /**
+   * The last number that was given out to a tenant, or one before it that is not below `atLeast`: what is remembered
+   * need not be asked. @returns undefined for what is no tenant of ours, and must never become a header
+   */
+  lastSeq(tenantId: string, atLeast: number): Promise<number | undefined>;
   /** Take entries out, because Loki has them. Those that are gone already are passed over. */
   remove(tenantId: string, entries: readonly AuditEntry[]): Promise<void>;
   /**

@@ -1,5 +1,6 @@
 /** The relay: what is left in the outboxes is published again. */
 import type { AuditEntry } from "./audit.ts";
+import { isTooLarge } from "./events.ts";
 import type { Outbox } from "./outbox.ts";
 
 export interface Relay {
@@ -26,15 +27,25 @@ interface Options {
   readonly outbox: Outbox;
   /** A publisher for one call; undefined without a sink, and then everything stays where it is. */
   readonly newPublisher: () => Publisher | undefined;
+  readonly onQuarantine: (entry: AuditEntry, reason: string) => void;
   readonly onError: (taskId: string, error: unknown) => void;
 }
 
-export function createRelay({ outbox, newPublisher, onError }: Options): Relay {
+export function createRelay({ outbox, newPublisher, onQuarantine, onError }: Options): Relay {
+  /** What audit-ship can never take would come back from there as a dead letter every minute. */
+  async function setAside(entry: AuditEntry): Promise<void> {
+    const reason = "it is too large for an event";
+    if (await outbox.quarantine(entry.tenant_id, entry, reason)) onQuarantine(entry, reason);
+  }
+
   async function publish(find: () => ReturnType<Outbox["overdue"]>): Promise<number> {
     const publisher = newPublisher();
     if (publisher === undefined) return 0;
     const entries = await find();
-    for (const entry of entries) publisher.publish(entry);
+    for (const entry of entries) {
+      if (isTooLarge(entry)) await setAside(entry);
+      else publisher.publish(entry);
+    }
     await publisher.close(DEADLINE);
     return entries.length;
   }

@@ -84,6 +84,7 @@ forEachLoki({}, ({ loki, ours }) => {
     const fields = { context, at, outcome: "success", reason: "", actor, username: "u" };
     await api.redis.xadd(tenant.keys.outbox, streamIdOf(lost), ...Object.entries(fields).flat().map(String));
     await api.redis.incr(tenant.keys.backlog);
+    await api.redis.hset(tenant.keys.tenant, "seq", 2);
     await api.redis.zadd(tenant.keys.pending, at, tenant.id);
     const ticks = await Promise.all([tick("audit-relay"), tick("audit-relay")]);
     expect(await Promise.all(ticks.map(async (tick) => [tick.status, await tick.text()]))).toEqual([

@@ -42,6 +42,7 @@ async function deliver(
     pipeline.xadd(tenant.keys.outbox, streamIdOf(entry), ...Object.entries(fields).flat().map(String));
   }
   pipeline.incrby(tenant.keys.backlog, entries.length);
+  pipeline.hset(tenant.keys.tenant, "seq", entries.length);
   await pipeline.exec();
   const events = await Promise.all(toEvents("/functions/test", entries).map(encodeEvent));
   await Promise.all(

@@ -1,6 +1,7 @@
 /** Construction: from configuration and a Redis connection to the services that the functions of a process ask for. */
 import type { Redis } from "ioredis";
 import type { Logger } from "pino";
+import type { AuditEntry } from "../audit.ts";
 import { type Config, parseConfig } from "../config.ts";
 import { reasonClass } from "../dead-letter.ts";
 import { type Gate, hasPublicRoute, type Servable, type Services } from "../function.ts";
@@ -90,6 +91,8 @@ export async function createServices(
   const execute = createExecute(run, trail);
   const loki = config.LOKI_URL === undefined ? undefined : createLokiClient({ url: config.LOKI_URL });
   let shipper: Shipper | undefined;
+  const logQuarantine = ({ tenant_id: tenant, seq }: AuditEntry, reason: string): void =>
+    log.error({ tenant, seq, reason }, "quarantined");
 
   const factories: { [Name in keyof Services]: () => Services[Name] | Promise<Services[Name]> } = {
     items: () => createItemStore(execute),
@@ -134,12 +137,10 @@ export async function createServices(
         },
         observe(event) {
           count(event);
-          const { type, tenantId: tenant } = { tenantId: undefined, ...event };
+          const { tenantId: tenant } = { tenantId: undefined, ...event };
           if (event.type === "held")
             log.error({ tenant, status: event.status, text: event.text }, "tenant held");
-          if (event.type === "quarantined") {
-            log.error({ tenant, seq: event.entry.seq, reason: event.reason }, type);
-          }
+          if (event.type === "quarantined") logQuarantine(event.entry, event.reason);
           if (event.type === "store_failed") log.error({ tenant, err: event.error }, event.operation);
         },
       });
@@ -154,6 +155,7 @@ export async function createServices(
       return createRelay({
         outbox,
         newPublisher,
+        onQuarantine: logQuarantine,
         onError: (task_id, err) => log.error({ task_id, err }, "relay"),
       });
     },

@@ -1,7 +1,7 @@
 /** The audit trail in Redis: one outbox stream per tenant, whose stream ids are the sequence numbers. */
 import { type AuditEntry, type AuditStore, auditEntry, matchesFilter } from "../audit.ts";
 import { checkIntegrity } from "../audit-integrity.ts";
-import { mergePage, type Part, type Position } from "../audit-pages.ts";
+import { mergePage } from "../audit-pages.ts";
 import { MAX_QUERY_ENTRIES, nsOf } from "../loki.ts";
 import type { History } from "../loki-history.ts";
 import type { Execute } from "./execute.ts";
@@ -32,13 +32,14 @@ export function createAuditStore(execute: Execute, history?: History): AuditStor
       const waiting = rows.map(([id, fields]) => decodeEntry(tenantId, id, fields));
       const entries = waiting.filter((entry) => matchesFilter(entry, range));
       let complete = waiting.length < MAX_EXAMINED;
-      let before: Position | undefined;
+      let before: string | undefined;
       for (let queries = 1; history !== undefined; queries += 1) {
         const part = await history({
           tenantId,
           filter: range,
           before,
           tenantSince: Number(created),
+          lastSeq: Number(last),
           limit: MAX_QUERY_ENTRIES,
         });
         entries.push(...part.entries);
@@ -64,21 +65,28 @@ export function createAuditStore(execute: Execute, history?: History): AuditStor
       const args = [before === undefined ? "" : String(before.seq), String(examined)];
       // The outbox comes first: an entry that is shipped between the two looks is seen twice, and not missed.
       const reply = await execute(call, { script: "list-audit", args });
-      const [created, rows] = reply as [string, [id: string, fields: string[]][]];
+      const [created, last, rows] = reply as [string, string, [id: string, fields: string[]][]];
       const tenantId = call.tenantId ?? "";
-      const all = rows.map(([id, fields]) => decodeEntry(tenantId, id, fields));
-      const oldest = all.at(-1);
-      const waiting: Part = {
-        entries: all.filter((entry) => matchesFilter(entry, filter)),
-        ...(all.length === examined && oldest !== undefined
-          ? { floor: { seq: oldest.seq, ns: nsOf(oldest) } }
-          : {}),
-      };
-      const tenantSince = Number(created);
-      const shipped = (await history?.({ tenantId, filter, before, tenantSince, limit: limit + 1 })) ?? {
-        entries: [],
-      };
-      return mergePage([waiting, shipped], limit, nsOf);
+      const waiting = rows.map(([id, fields]) => decodeEntry(tenantId, id, fields));
+      const oldest = waiting.at(-1);
+      const isCut = waiting.length === examined && oldest !== undefined;
+      const lastSeq = Number(last);
+      const shipped = await history?.({
+        tenantId,
+        filter,
+        before: before?.ns,
+        tenantSince: Number(created),
+        lastSeq,
+        limit: limit + 1,
+      });
+      return mergePage({
+        outbox: { entries: waiting, ...(isCut ? { floor: nsOf(oldest) } : {}) },
+        loki: shipped ?? { entries: [] },
+        below: before?.seq ?? lastSeq + 1,
+        limit,
+        matches: (entry) => matchesFilter(entry, filter),
+        nsOf,
+      });
     },
   };
 }

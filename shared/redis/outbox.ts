@@ -1,4 +1,5 @@
 /** The outboxes: what audit entries wait in until Loki has them. */
+import { setTimeout as delay } from "node:timers/promises";
 import type { Redis } from "ioredis";
 import type { AuditEntry } from "../audit.ts";
 import type { Outbox } from "../outbox.ts";
@@ -15,7 +16,9 @@ const MAX_TENANTS = 100;
 const MAX_PER_TENANT = 500;
 /** Tenants of a shard whose outboxes are measured: those that have waited longest. */
 const MAX_MEASURED = 20;
-/** Tenants that are remembered to exist; a tenant is never deleted. */
+/** Milliseconds for which those who ask for a tenant's last number wait for one another: little beside audit-ship's linger. */
+const LOOK_LINGER = 20;
+/** Tenants whose last number is remembered; a tenant is never deleted. */
 const MAX_KNOWN = 10_000;
 
 /** Of all tenants together. */
@@ -28,7 +31,16 @@ export interface OutboxStats {
 }
 
 export function createOutbox(redis: Redis, run: RunScript) {
-  const known = new Set<string>();
+  const lastSeqs = new Map<string, number>();
+  const looks = new Map<string, Promise<number | undefined>>();
+  const look = async (tenantId: string): Promise<number | undefined> => {
+    looks.delete(tenantId);
+    const [id, seq] = await read(redis.hmget(tenantKeys(tenantTag(tenantId)).tenant, "id", "seq"));
+    if (id !== tenantId) return undefined;
+    const last = Number(seq);
+    if (lastSeqs.has(tenantId) || lastSeqs.size < MAX_KNOWN) lastSeqs.set(tenantId, last);
+    return last;
+  };
   const settling = (tenantId: string) => {
     const { outbox, pending, backlog, quarantine } = tenantKeys(tenantTag(tenantId));
     return { keys: [outbox, pending, backlog], quarantine };
@@ -37,16 +49,26 @@ export function createOutbox(redis: Redis, run: RunScript) {
   async function readOldest(tenantId: string, before: number, count: number): Promise<AuditEntry[]> {
     const { outbox } = tenantKeys(tenantTag(tenantId));
     const rows = await read(redis.xrange(outbox, "-", "+", "COUNT", count));
-    const entries = rows.map(([id, fields]) => decodeEntry(tenantId, id, fields));
+    const entries = rows.flatMap(([id, fields]) => readable(tenantId, id, fields));
     return entries.filter(({ timestamp }) => Date.parse(timestamp) < before);
   }
 
+  /** What another release has written in a form that is not known here is left to that release, and holds up nobody. */
+  function readable(...record: Parameters<typeof decodeEntry>): AuditEntry[] {
+    try {
+      return [decodeEntry(...record)];
+    } catch {
+      return [];
+    }
+  }
+
   const outbox: Outbox = {
-    async hasTenant(tenantId) {
-      if (known.has(tenantId)) return true;
-      const exists = (await read(redis.hget(tenantKeys(tenantTag(tenantId)).tenant, "id"))) === tenantId;
-      if (exists && known.size < MAX_KNOWN) known.add(tenantId);
-      return exists;
+    async lastSeq(tenantId, atLeast) {
+      const known = lastSeqs.get(tenantId);
+      if (known !== undefined && known >= atLeast) return known;
+      const shared = looks.get(tenantId) ?? delay(LOOK_LINGER).then(() => look(tenantId));
+      looks.set(tenantId, shared);
+      return shared;
     },
 
     async remove(tenantId, entries) {
@@ -112,5 +134,8 @@ export function createOutbox(redis: Redis, run: RunScript) {
     };
   }
 
-  return { ...outbox, quarantined, stats };
+  const hasTenant = async (tenantId: string): Promise<boolean> =>
+    (await outbox.lastSeq(tenantId, 0)) !== undefined;
+
+  return { ...outbox, hasTenant, quarantined, stats };
 }

@@ -83,7 +83,12 @@ async function build({ VARIABLES, STORE }: WorkerEnv) {
     users: createUserStore(execute),
     audit: createAuditStore(execute),
     // A worker has no sink, so nothing is read from an outbox.
-    relay: createRelay({ outbox: {} as Outbox, newPublisher: () => undefined, onError: () => undefined }),
+    relay: createRelay({
+      outbox: {} as Outbox,
+      newPublisher: () => undefined,
+      onQuarantine: () => undefined,
+      onError: () => undefined,
+    }),
   };
   for (const { route, needs } of functions) {
     const missing = needs.filter((need) => !(need in services));
