@@ -75,6 +75,15 @@ describeRendered("through the HTTPRoutes", () => {
     expect(paths.map((path) => reached("HEAD", path))).toEqual(paths.map((path) => reached("GET", path)));
   });
 
+  test("HEAD is matched by name wherever GET is, whatever else a path has", () => {
+    const rules = found.flatMap(({ spec }) => spec.rules).map(({ matches }) => matches);
+    const methods = rules.map((matches) => matches.map(({ method }) => method));
+    expect(methods.filter((some) => some.includes("GET")).length).toBe(
+      routes.filter(({ method }) => method === "GET").length,
+    );
+    for (const some of methods) expect(some.includes("HEAD")).toBe(some.includes("GET"));
+  });
+
   test("OPTIONS, and methods that a path does not have, reach a function that knows what it has", async () => {
     const templates = [...new Set(routes.map(({ path }) => path))];
     for (const template of templates) {
