@@ -1,0 +1,122 @@
+/** The image: built as `npm run image` does, and run as Kubernetes would: not as root, no capabilities, nothing writable. */
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { freePort } from "../shared/node/dev/free-port.ts";
+import { buildLocalImage, LIMITS, podman } from "../shared/node/dev/local-image.ts";
+import { makeSecrets } from "../shared/node/dev/make-secrets.ts";
+import { onPath } from "../shared/node/dev/on-path.ts";
+import {
+  cleanUp,
+  createProcessTenant,
+  type OwnRedis,
+  ownRedis,
+  type ProcessTenant,
+  run,
+  send,
+} from "./support/process.ts";
+
+const IMAGE = "localhost/latchkey-test";
+const RESTRICTED = [
+  ...["--rm", "--read-only", "--read-only-tmpfs=false", "--cap-drop", "ALL"],
+  ...["--security-opt", "no-new-privileges"],
+];
+
+const missing = ["podman", "runc", "ldd"].filter((tool) => process.platform !== "linux" || !onPath(tool));
+
+describe.skipIf(missing.length > 0)(`the image (needs podman, runc and ldd on Linux)`, () => {
+  let redis: OwnRedis;
+  let environment: readonly string[];
+  let tenant: ProcessTenant;
+
+  beforeAll(async () => {
+    buildLocalImage(IMAGE);
+    const port = await freePort();
+    redis = await ownRedis(["--appendonly", "no", "--bind", "127.0.0.1", "--port", String(port)]);
+    const secrets = await makeSecrets("image");
+    tenant = await createProcessTenant(redis.redis, secrets, "image");
+    const variables = { ...secrets, PORT: "0", REDIS_URL: `redis://127.0.0.1:${port}` };
+    environment = Object.entries(variables).flatMap(([name, value]) => ["--env", `${name}=${value}`]);
+  }, 300_000);
+  afterAll(async () => {
+    redis?.redis.disconnect();
+    await cleanUp();
+    for (const name of [IMAGE, `${IMAGE}-base-node`, `${IMAGE}-base-runtime`]) podman("rmi", "--force", name);
+  });
+
+  /** Run the image with these arguments, as Kubernetes' `args`. */
+  const start = (...args: string[]) => {
+    const options = [...RESTRICTED, ...LIMITS, "--network", "host", ...environment];
+    return run("podman", ["--runtime", "runc", "run", ...options, IMAGE, ...args], {});
+  };
+
+  const serving = async (name: string) => {
+    const program = start(name);
+    const [, port] = await program.says(/"port":(\d+)/);
+    return { program, origin: `http://127.0.0.1:${port}` };
+  };
+
+  test("a function answers an authenticated request, and as process 1 ends on SIGTERM", async () => {
+    const { program, origin } = await serving("users-me");
+    const { status, body } = await send(origin, "GET", "/users/me", { as: tenant.token });
+    expect([status, body.username]).toEqual([200, tenant.username]);
+    expect((await send(origin, "GET", "/users/me")).status).toBe(401);
+    program.kill("SIGTERM");
+    const { code, stdout } = await program.ended();
+    expect([code, stdout]).toEqual([0, expect.stringContaining('"signal":"SIGTERM","msg":"stopping"')]);
+  });
+
+  test("operators' commands run in it", async () => {
+    const { code, stdout } = await start("admin", "create-tenant", "acme").ended();
+    expect([code, stdout]).toEqual([0, "Created the tenant acme\n"]);
+  });
+
+  test("it is a user without a name or rights, with nothing to write to and no shell", async () => {
+    const probe = `
+      const { accessSync, constants, existsSync, readFileSync, readdirSync } = require("node:fs");
+      const status = readFileSync("/proc/self/status", "utf8");
+      let writable = true;
+      try { accessSync("/app", constants.W_OK) } catch { writable = false }
+      console.log(JSON.stringify({
+        uid: process.getuid(), gid: process.getgid(), pid: process.pid, writable,
+        capabilities: [...status.matchAll(/^Cap(?:Prm|Eff|Bnd|Amb):\\s+(\\w+)/gm)].map(([, bits]) => Number(bits)),
+        shells: ["/bin/sh", "/bin/bash", "/usr/bin/sh", "/busybox"].filter(existsSync),
+        files: readdirSync("/app").filter((name) => !name.endsWith(".js")).sort(),
+      }))`;
+    const { stdout, stderr } = await start("-e", probe).ended();
+    expect(stderr).toBe("");
+    expect(JSON.parse(stdout)).toEqual({
+      ...{ uid: 65532, gid: 65532, pid: 1, writable: false, capabilities: [0, 0, 0, 0], shells: [] },
+      files: [
+        ".compile-cache",
+        "LICENSE",
+        "THIRD-PARTY-LICENSES.txt",
+        "node_modules",
+        "package.json",
+        "sbom.cdx.json",
+      ],
+    });
+  });
+
+  test("Node takes the compiled code that the build has stored", async () => {
+    const program = run(
+      "podman",
+      [
+        ...["--runtime", "runc", "run", ...RESTRICTED, ...LIMITS, "--network", "none"],
+        ...["--env", "NODE_DEBUG_NATIVE=COMPILE_CACHE", IMAGE, "admin"],
+      ],
+      {},
+    );
+    const { stderr } = await program.ended();
+    expect(stderr).toMatch(/admin\.js.* was accepted/);
+    expect(stderr).not.toMatch(/rejected/);
+  });
+
+  test("its labels say what it is", () => {
+    const [image] = JSON.parse(podman("inspect", IMAGE));
+    const { Labels: labels, User: user, Entrypoint: entrypoint } = image.Config;
+    expect([user, entrypoint]).toEqual(["65532:65532", ["/usr/local/bin/node"]]);
+    expect(labels).toMatchObject({
+      "org.opencontainers.image.title": "latchkey",
+      "org.opencontainers.image.licenses": "Apache-2.0",
+    });
+  });
+});
