@@ -1,4 +1,5 @@
 /** Concurrent writers that remember what they sent and what they were told. */
+import type { Answer } from "../support/harness.ts";
 import { send } from "../support/process.ts";
 
 /** Numbers in [0, 1), the same ones for the same seed (mulberry32). */
@@ -43,6 +44,8 @@ interface Options {
   readonly tenants: readonly LoadTenant[];
   /** Where to send; undefined while nobody listens. */
   readonly origin: () => string | undefined;
+  /** Told of every request when it is over, `answer` undefined when there was none; the writer goes on after it. */
+  readonly observe?: (end: { to: string; took: number; answer: Answer | undefined }) => Promise<void>;
 }
 
 const WRITERS_PER_TENANT = 3;
@@ -52,7 +55,7 @@ const SHARED_ITEMS = 2;
 
 export type Load = ReturnType<typeof startLoad>;
 
-export function startLoad({ random, tenants, origin }: Options) {
+export function startLoad({ random, tenants, origin, observe }: Options) {
   const sent: Sent[] = [];
   const life = { stopping: false, acknowledged: 0 };
   const pick = <T>(list: readonly T[]): T => list[Math.floor(random() * list.length)] as T;
@@ -70,8 +73,11 @@ export function startLoad({ random, tenants, origin }: Options) {
       ...{ outcome: "unknown", status: undefined },
     };
     sent.push(record);
+    const to = origin() ?? "";
+    const began = performance.now();
+    let answer: Answer | undefined;
     try {
-      const answer = await send(origin() ?? "", method, path, {
+      answer = await send(to, method, path, {
         as: isItem && random() < 0.5 ? tenant.apiKey : tenant.token,
         headers: { "x-request-id": requestId },
         ...(json === undefined ? {} : { json: json(requestId) }),
@@ -89,6 +95,7 @@ export function startLoad({ random, tenants, origin }: Options) {
     } catch {
       // No answer: the process died, or was not there.
     }
+    await observe?.({ to, took: performance.now() - began, answer });
     return record;
   }
 

@@ -111,7 +111,10 @@ function replay(trail: readonly AuditEntry[], claim: Claim) {
 
 async function compareItems(redis: Redis, keys: TenantKeys, expected: Map<string, Item>, claim: Claim) {
   const prefix = keys.item("");
-  const stored = (await redis.keys("*")).filter((key) => key.startsWith(prefix));
+  const stored: string[] = [];
+  for await (const found of redis.scanStream({ count: 1_000 })) {
+    stored.push(...(found as string[]).filter((key) => key.startsWith(prefix)));
+  }
   for (const key of stored) {
     claim(expected.has(key.slice(prefix.length)), `item ${key} has no entry that created it`);
   }

@@ -1,0 +1,182 @@
+/** Three data nodes and three Sentinels, started by the scripts and the configuration of k8s/redis, unchanged. */
+import { randomBytes } from "node:crypto";
+import { mkdirSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { Redis } from "ioredis";
+import { repository, until } from "../support/process.ts";
+import type { Pod, World } from "./world.ts";
+
+const scripts = join(repository, "k8s/redis");
+const MASTER_NAME = "latchkey";
+const REDIS_PORT = 6379;
+const SENTINEL_PORT = 26_379;
+const COPIES = [0, 1, 2] as const;
+/** Milliseconds: more than any start, sync or failover that works takes. */
+const PATIENCE = 60_000;
+
+const secret = () => randomBytes(24).toString("base64url");
+const passwords = {
+  LATCHKEY_PASSWORD: secret(),
+  LATCHKEY_SENTINEL_PASSWORD: secret(),
+  REPLICA_PASSWORD: secret(),
+  SENTINEL_PASSWORD: secret(),
+  HEALTH_PASSWORD: secret(),
+  ADMIN_PASSWORD: secret(),
+};
+
+const redisHost = (copy: number) => `redis-${copy}.redis-headless`;
+const sentinelHost = (copy: number) => `sentinel-${copy}.sentinel-headless`;
+const addresses = {
+  REDIS_NODES: COPIES.map((copy) => `${redisHost(copy)}:${REDIS_PORT}`).join(),
+  REDIS_SENTINELS: COPIES.map((copy) => `${sentinelHost(copy)}:${SENTINEL_PORT}`).join(),
+  REDIS_MASTER_NAME: MASTER_NAME,
+};
+
+/** What a function needs to find this cluster. */
+export const clientEnvironment = {
+  ...addresses,
+  REDIS_USERNAME: "latchkey",
+  REDIS_PASSWORD: passwords.LATCHKEY_PASSWORD,
+  REDIS_SENTINEL_USERNAME: "latchkey",
+  REDIS_SENTINEL_PASSWORD: passwords.LATCHKEY_SENTINEL_PASSWORD,
+};
+
+export interface Node {
+  readonly pod: Pod;
+  readonly port: number;
+  /** Start its container. */
+  start(): void;
+  /** Stop it as the kubelet does: preStop, SIGTERM, and the end of the pod. */
+  stop(): Promise<void>;
+  isReady(): Promise<boolean>;
+  /** Its volume is gone, and an empty one is in its place. */
+  loseVolume(): void;
+  /** The tests' own connection, as admin. */
+  readonly admin: Redis;
+}
+export type Cluster = ReturnType<typeof createCluster>;
+
+function adminOf(pod: Pod, port: number): Redis {
+  const admin = new Redis(port, pod.address, {
+    username: "admin",
+    password: passwords.ADMIN_PASSWORD,
+    enableReadyCheck: false,
+    commandTimeout: 1_000,
+    connectTimeout: 1_000,
+    maxRetriesPerRequest: 0,
+    autoResendUnfulfilledCommands: false,
+    retryStrategy: () => 100,
+  });
+  admin.on("error", () => undefined);
+  return admin;
+}
+
+export function createCluster(world: World) {
+  function createNode(kind: "redis" | "sentinel", copy: number): Node {
+    const [host, port] =
+      kind === "redis" ? [redisHost(copy), REDIS_PORT] : [sentinelHost(copy), SENTINEL_PORT];
+    const pod = world.addPod(`${kind}-${copy}`, host);
+    const [data, run] = ["data", "run"].map((name) => join(world.folder, `${pod.name}-${name}`)) as [
+      string,
+      string,
+    ];
+    for (const folder of [data, run]) mkdirSync(folder);
+    const env = {
+      ...addresses,
+      ...passwords,
+      SELF: `${host}:${port}`,
+      RUN: run,
+      ...(kind === "redis"
+        ? { REDIS_DATA: data, REDIS_MEMORY_LIMIT: String(512 * 1024 * 1024) }
+        : { SENTINEL_DATA: data }),
+    };
+    const script = (name: string, ...args: string[]) => pod.run("sh", [join(scripts, name), ...args], env);
+    return {
+      pod,
+      port,
+      admin: adminOf(pod, port),
+      start: () => pod.start("sh", [join(scripts, `start-${kind}.sh`)], env),
+      async stop() {
+        if (kind === "redis") await script("stop-redis.sh");
+        pod.signal("SIGTERM");
+        await pod.ended();
+        pod.disappear();
+      },
+      loseVolume() {
+        rmSync(data, { recursive: true });
+        mkdirSync(data);
+      },
+      isReady: () => script("probe.sh", kind === "redis" ? "ready" : "asked"),
+    };
+  }
+  const redis = COPIES.map((copy) => createNode("redis", copy));
+  const sentinels = COPIES.map((copy) => createNode("sentinel", copy));
+  const all = [...redis, ...sentinels];
+
+  /** The node that says it is the master; undefined when it is none or more than one. */
+  async function master(): Promise<Node | undefined> {
+    const roles = await Promise.all(redis.map(({ admin }) => admin.role().catch(() => [])));
+    const masters = redis.filter((_, copy) => roles[copy]?.[0] === "master");
+    return masters.length === 1 ? masters[0] : undefined;
+  }
+
+  /** One master, two replicas that follow, and three Sentinels that say so. @returns the master */
+  async function isHealthy(): Promise<Node | undefined> {
+    const node = await master();
+    if (node === undefined) return undefined;
+    const replicas = await node.admin.info("replication");
+    if ((replicas.match(/state=online/g) ?? []).length !== COPIES.length - 1) return undefined;
+    for (const { admin } of sentinels) {
+      const seen = await record(admin, "MASTER", MASTER_NAME);
+      const [host, flags, slaves, others] = [
+        seen["ip"],
+        seen["flags"],
+        seen["num-slaves"],
+        seen["num-other-sentinels"],
+      ];
+      if ([host, flags, slaves, others].join() !== [node.pod.host, "master", 2, 2].join()) return undefined;
+      const lists = await Promise.all(
+        ["REPLICAS", "SENTINELS"].map((list) => admin.call("SENTINEL", list, MASTER_NAME)),
+      );
+      if (
+        /down|disconnected/.test(
+          JSON.stringify(
+            lists
+              .flat(2)
+              .filter(
+                (word) =>
+                  typeof word === "string" && /^(s_down|slave|sentinel|o_down|master)[,a-z_]*$/.test(word),
+              ),
+          ),
+        )
+      )
+        return undefined;
+    }
+    return node;
+  }
+
+  return {
+    redis,
+    sentinels,
+    master,
+    healthy: () => until("a healthy cluster", () => isHealthy().catch(() => undefined), PATIENCE),
+    start() {
+      for (const node of all) {
+        node.pod.appear();
+        node.start();
+      }
+    },
+    disconnect() {
+      for (const { admin } of all) admin.disconnect();
+    },
+  };
+}
+
+/** What Sentinel answers as a flat list of names and values. */
+async function record(admin: Redis, ...command: string[]): Promise<Record<string, string>> {
+  const flat = (await admin.call("SENTINEL", ...command)) as string[];
+  const pairs = flat.flatMap((name, index) =>
+    index % 2 === 0 ? [[name, flat[index + 1] ?? ""] as const] : [],
+  );
+  return Object.fromEntries(pairs);
+}
