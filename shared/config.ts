@@ -2,6 +2,7 @@
 import * as z from "zod";
 import { parseNetwork, type TrustedProxies } from "./address.ts";
 import { eventOverrides } from "./events.ts";
+import { type RedisConfig, redisEnvironment, redisProblems } from "./redis-config.ts";
 import { secret } from "./secrets.ts";
 import { TOKEN_ALGORITHMS } from "./token-algorithms.ts";
 
@@ -92,9 +93,7 @@ const trustedProxies = z
 /** Every variable with its check, default and description. The README's table is made from it. */
 export const environment = z.object({
   PORT: wholeNumber(0, 65_535, 8080).describe("Port to listen on; 0 takes any free one"),
-  REDIS_URL: secret(
-    z.string().regex(/^(rediss?|unix):\/\/./, "Expected redis://, rediss:// or unix://"),
-  ).describe("The Redis to use. `npm start` starts one of its own when this is not set"),
+  ...redisEnvironment.shape,
   K_SINK: httpUrl
     .optional()
     .describe(
@@ -165,35 +164,46 @@ export class ConfigError extends Error {
   override readonly name = "ConfigError";
 }
 
+type Environment = Readonly<Record<string, string | undefined>>;
+
 /**
  * Read the configuration.
  * @param required variables that the functions of this process cannot do without, besides those everybody needs
  * @throws {ConfigError} naming every variable that is missing, wrong or unknown
  */
-export function parseConfig(
-  env: Readonly<Record<string, string | undefined>>,
-  required: readonly (keyof Config)[] = [],
-): Config {
-  const problems: string[] = [];
-  for (const name of Object.keys(env)) {
-    if (name.startsWith("LATCHKEY_") && !(name in environment.shape))
-      problems.push(`${name}: unknown variable`);
-  }
+export function parseConfig(env: Environment, required: readonly (keyof Config)[] = []): Config {
+  const isUnknown = (name: string) => name.startsWith("LATCHKEY_") && !(name in environment.shape);
+  return parse(environment, env, contradictions, (isSet) => [
+    ...Object.keys(env)
+      .filter(isUnknown)
+      .map((name) => `${name}: unknown variable`),
+    ...required.filter((name) => !isSet(name)).map((name) => `${name}: missing`),
+  ]);
+}
+
+/** Only what is about the store. @throws {ConfigError} */
+export const parseRedisConfig = (env: Environment): RedisConfig => parse(redisEnvironment, env);
+
+function parse<Schema extends typeof environment | typeof redisEnvironment>(
+  schema: Schema,
+  env: Environment,
+  contradictions: (config: z.infer<Schema>) => string[] = () => [],
+  more: (isSet: (name: string) => boolean) => string[] = () => [],
+): z.infer<Schema> {
   // An empty variable counts as not set, as in a manifest whose optional Secret is missing.
   const set = Object.fromEntries(
     Object.entries(env).filter(([, value]) => value !== undefined && value !== ""),
   );
-  for (const name of required) {
-    if (!(name in set)) problems.push(`${name}: missing`);
-  }
-  const parsed = environment.safeParse(set);
+  const isSet = (name: string) => name in set;
+  const parsed = schema.safeParse(set);
+  const problems = [...more(isSet), ...redisProblems(isSet)];
   for (const { path, message } of parsed.error?.issues ?? []) {
     const variable = String(path[0]);
-    problems.push(`${variable}: ${variable in set ? [...path.slice(1), message].join(" ") : "missing"}`);
+    problems.push(`${variable}: ${isSet(variable) ? [...path.slice(1), message].join(" ") : "missing"}`);
   }
-  if (parsed.data !== undefined) problems.push(...contradictions(parsed.data));
+  if (parsed.data !== undefined) problems.push(...contradictions(parsed.data as z.infer<Schema>));
   if (problems.length > 0) throw new ConfigError([...new Set(problems)].join("\n"));
-  return parsed.data as Config;
+  return parsed.data as z.infer<Schema>;
 }
 
 /** What only shows when several variables are seen together. */

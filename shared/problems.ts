@@ -20,6 +20,8 @@ export const problemTable = {
   overloaded: [503, "The service is busy"],
   audit_unavailable: [503, "The audit trail cannot take more entries"],
   store_unavailable: [503, "The store cannot serve this now"],
+  outcome_unknown: [503, "It is not known whether this happened"],
+  not_replicated: [503, "This is not safe from a failure yet"],
 } as const satisfies Record<string, readonly [status: number, title: string]>;
 
 export type ProblemCode = keyof typeof problemTable;
@@ -58,7 +60,7 @@ export class Problem extends Error {
   /** The `application/problem+json` answer (RFC 9457, 3). `instance` names the request, not a stored thing. */
   toResponse(instance: string, requestId: string): Response {
     const body = {
-      type: `urn:latchkey:problem:${this.code}`,
+      type: `urn:latchkey:problem:${this.code.replaceAll("_", "-")}`,
       title: this.message,
       status: this.status,
       ...(this.detail === undefined ? {} : { detail: this.detail }),

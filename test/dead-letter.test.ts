@@ -10,7 +10,6 @@ import {
 } from "../shared/dead-letter.ts";
 import { toEvents } from "../shared/events.ts";
 import { encodeEvent } from "../shared/node/cloud-events.ts";
-import { createRunScript } from "../shared/redis/client.ts";
 import { createDeadLetters, type KeptLetter } from "../shared/redis/dead-letters.ts";
 import { startDouble, type TestLoki } from "./support/loki.ts";
 import { entriesOf } from "./support/loki-tools.ts";
@@ -22,11 +21,7 @@ let letters: ReturnType<typeof createDeadLetters>;
 beforeAll(async () => {
   loki = await startDouble({});
   pipeline = await startPipeline(loki.url, { retries: 1 });
-  const { redis } = pipeline.api;
-  letters = createDeadLetters(
-    redis,
-    createRunScript(redis, () => undefined),
-  );
+  letters = createDeadLetters(pipeline.api.store);
 });
 afterAll(async () => {
   await pipeline?.stop();
@@ -229,12 +224,7 @@ test("of a body that is too large the beginning is kept, which is not sent again
 });
 
 test("beyond the bound the oldest go, are counted, and the newest are listed first, page by page", async () => {
-  const { redis } = pipeline.api;
-  const few = createDeadLetters(
-    redis,
-    createRunScript(redis, () => undefined),
-    25,
-  );
+  const few = createDeadLetters(pipeline.api.store, 25);
   const dropped: number[] = [];
   for (let i = 0; i < 27; i += 1) {
     const headers = new Headers({ ...EVENT, "ce-id": String(i) });

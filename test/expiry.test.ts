@@ -1,19 +1,17 @@
 /** An item whose time is over leaves exactly one entry, with the true time, and an item that was saved from it none. */
 import { afterAll, expect, test } from "vitest";
-import { createRunScript } from "../shared/redis/client.ts";
 import { recordExpiries } from "../shared/redis/expiry.ts";
 import { createHarness, type TestTenant } from "./support/harness.ts";
 import { ownRedis } from "./support/own-redis.ts";
 
 const store = await ownRedis();
 const api = await createHarness({ REDIS_URL: store.url });
-const run = createRunScript(api.redis, () => undefined);
 afterAll(async () => {
   await api.close();
   await store.stop();
 });
 
-const record = (limit = 1_000_000) => recordExpiries(api.redis, run, limit);
+const record = (limit = 1_000_000) => recordExpiries(api.store, limit);
 const create = (tenant: TestTenant, key: string, ttl?: number) =>
   api.send("POST", "/data", { as: tenant.admin.token, json: { key, value: 1, ...(ttl ? { ttl } : {}) } });
 const expirations = async (tenant: TestTenant) =>
@@ -52,7 +50,7 @@ test("an item that was deleted, extended or freed from its expiry in time leaves
   await api.send("PUT", "/data/extended", { as, json: { value: 2, ttl: 120 } });
   await api.send("PUT", "/data/freed", { as, json: { value: 2 } });
   const later = Date.now() + 90_000;
-  expect(await recordExpiries(api.redis, run, 1_000_000, later)).toEqual({ recorded: 0, more: false });
+  expect(await recordExpiries(api.store, 1_000_000, later)).toEqual({ recorded: 0, more: false });
   expect(await expirations(tenant)).toEqual([]);
   expect(await api.redis.zrange(tenant.keys.expiries, "0", "-1")).toEqual(
     expect.arrayContaining([tenant.keys.item("extended"), tenant.keys.item("lives")]),

@@ -1,16 +1,12 @@
 /** What leaves an outbox is what was meant, and nothing else. */
 import { afterAll, expect, test } from "vitest";
 import type { AuditEntry } from "../shared/audit.ts";
-import { createRunScript } from "../shared/redis/client.ts";
 import { createOutbox } from "../shared/redis/outbox.ts";
 import { createHarness, type TestTenant } from "./support/harness.ts";
 import { eventIdOf } from "./support/loki-tools.ts";
 
 const api = await createHarness();
-const outbox = createOutbox(
-  api.redis,
-  createRunScript(api.redis, () => undefined),
-);
+const outbox = createOutbox(api.store);
 afterAll(() => api.close());
 
 /** A tenant with entries 1..count in its outbox. */

@@ -1,6 +1,5 @@
 /** AUDIT_OVERFLOW=continue: operations go on while the outbox is full, and the gaps in the numbers are the proof. */
 import { afterAll, expect, test } from "vitest";
-import { createRunScript } from "../shared/redis/client.ts";
 import { recordExpiries } from "../shared/redis/expiry.ts";
 import { createOutbox } from "../shared/redis/outbox.ts";
 import { createHarness, type Harness, PASSWORD, type TestTenant } from "./support/harness.ts";
@@ -13,7 +12,6 @@ const store = await ownRedis();
 const env = { REDIS_URL: store.url, AUDIT_OUTBOX_MAX_ENTRIES: String(LIMIT) };
 const api = await createHarness({ ...env, AUDIT_OVERFLOW: "continue" });
 const refusing = await createHarness({ ...env, ...api.secrets });
-const run = createRunScript(api.redis, () => undefined);
 afterAll(async () => {
   await Promise.all([api.close(), refusing.close()]);
   await store.stop();
@@ -25,7 +23,7 @@ const seqs = async (tenant: TestTenant) => (await api.trail(tenant)).map(({ seq 
 const lastSeq = async ({ keys }: TestTenant) => Number(await api.redis.hget(keys.tenant, "seq"));
 /** What Loki having an entry does. */
 const ship = async (tenant: TestTenant, ...seqs: number[]) =>
-  createOutbox(api.redis, run).remove(
+  createOutbox(api.store).remove(
     tenant.id,
     (await api.trail(tenant)).filter(({ seq }) => seqs.includes(seq)),
   );
@@ -113,9 +111,9 @@ test("an expiry waits for room rather than go unaudited", async () => {
   for (let i = 1; i < LIMIT; i += 1) await api.send("GET", "/users/me", { as });
   await api.redis.zadd(tenant.keys.expiries, "XX", 1, tenant.keys.item("a"));
   const counted = await unaudited();
-  expect((await recordExpiries(api.redis, run, LIMIT)).recorded).toBe(0);
+  expect((await recordExpiries(api.store, LIMIT)).recorded).toBe(0);
   await ship(tenant, 1);
-  expect((await recordExpiries(api.redis, run, LIMIT)).recorded).toBe(1);
+  expect((await recordExpiries(api.store, LIMIT)).recorded).toBe(1);
   expect((await api.trail(tenant)).at(-1)).toMatchObject({ seq: 4, action: "key_expiration" });
   expect(await unaudited()).toBe(counted);
 });

@@ -16,10 +16,9 @@ import {
   type RequestInit as WorkerRequestInit,
   Response as WorkerResponse,
 } from "miniflare";
-import { afterAll, beforeAll, describe, expect, inject, test, vi } from "vitest";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { makeSecrets } from "../shared/node/dev/make-secrets.ts";
 import { Problem } from "../shared/problems.ts";
-import { createRedis, createRunScript } from "../shared/redis/client.ts";
 import { type RouteId, routes } from "../shared/routes.ts";
 import { createTokenIssuer } from "../shared/tokens.ts";
 import { type Comparable, comparer } from "./support/compare.ts";
@@ -51,10 +50,8 @@ const settings = {
 const signing = { LATCHKEY_JWT_PRIVATE_KEY: LATCHKEY_JWT_PRIVATE_KEY ?? "" };
 const node = await createHarness({ ...settings, ...signing });
 
-const redis = createRedis(inject("redisUrl"), () => undefined);
-const runScript = createRunScript(redis, () => undefined);
 /** What the worker's scripts are run by now. */
-let run = runScript;
+let { run } = node.store;
 
 const bundle = await bundleOf(fileURLToPath(new URL("./support/worker.ts", import.meta.url)));
 // REDIS_URL is required of every process; in the worker it is checked and not used.
@@ -76,7 +73,7 @@ vi.unstubAllEnvs();
 afterAll(async () => {
   await worker.dispose();
   rmSync(folder, { recursive: true, force: true, maxRetries: 10 });
-  await Promise.all([redis.quit(), node.close()]);
+  await node.close();
 });
 
 describe("what a worker is made of", () => {
@@ -89,7 +86,7 @@ describe("what a worker is made of", () => {
     // Whatever is not listed is not in it: ioredis, @hono/node-server, @node-rs/argon2, pino, prom-client.
     expect(bundle.packages.sort()).toEqual(["hono", "jose", "zod"]);
     expect(bundle.builtins).toEqual(["node:crypto"]);
-    expect(bundle.files).not.toContain("shared/redis/client.ts");
+    expect(bundle.files).not.toContain("shared/redis/store.ts");
     expect(bundle.files).not.toContain("shared/redis/scripts.ts");
     expect(bundle.files.filter((file) => file.startsWith("shared/node/"))).toEqual([
       "shared/node/key-hash.ts",
@@ -211,7 +208,7 @@ describe("when something is broken, workerd answers as Node does", () => {
     const { user } = await node.tenant();
     const request = { as: user.token, headers: { "x-request-id": "away" } };
     const away = await createHarness({ ...settings, ...signing, REDIS_URL: "unix://./no-such.sock" });
-    run = createRunScript(away.redis, () => undefined);
+    run = away.store.run;
     try {
       const [inWorker, inNode] = await Promise.all([
         sendToWorker("GET", "/data/a", request),
@@ -221,7 +218,7 @@ describe("when something is broken, workerd answers as Node does", () => {
       expect(inWorker.headers.get("retry-after")).toBe("1");
       expect(comparer()(inWorker)).toEqual(comparer()(inNode));
     } finally {
-      run = runScript;
+      run = node.store.run;
       away.redis.disconnect();
     }
     expect((await sendToWorker("GET", "/data/a", request)).status).toBe(404);
@@ -229,11 +226,11 @@ describe("when something is broken, workerd answers as Node does", () => {
 
   test("500 with a fixed text for an error that nobody foresaw", async () => {
     const { user, keys } = await node.tenant();
-    await redis.set(keys.item("odd"), "not what an item looks like");
+    await node.redis.set(keys.item("odd"), "not what an item looks like");
     const request = { as: user.token, headers: { "x-request-id": "odd" } };
     const inWorker = await sendToWorker("GET", "/data/odd", request);
     expect(inWorker.body).toEqual({
-      type: "urn:latchkey:problem:internal_error",
+      type: "urn:latchkey:problem:internal-error",
       title: "Something went wrong on our side",
       status: 500,
       instance: "/data/odd",

@@ -1,6 +1,5 @@
 /** Many at once, with exact counts: what only one can have, only one gets. */
 import { afterAll, expect, test } from "vitest";
-import { createRunScript } from "../shared/redis/client.ts";
 import { createTenant } from "../shared/redis/tenants.ts";
 import { type Answer, createHarness, type TestTenant } from "./support/harness.ts";
 
@@ -137,11 +136,6 @@ test("a tenant is created once", async () => {
   const tenant = await api.tenant();
   await api.send("GET", "/users/me", { as: tenant.user.token });
   const before = await api.redis.hgetall(tenant.keys.tenant);
-  expect(
-    await createTenant(
-      createRunScript(api.redis, () => undefined),
-      tenant.id,
-    ),
-  ).toBe(false);
+  expect(await createTenant(api.store, tenant.id)).toBe(false);
   expect(await api.redis.hgetall(tenant.keys.tenant)).toEqual(before);
 });

@@ -1,7 +1,6 @@
 /** What a request costs in Redis, counted by Redis itself. */
 import { Redis } from "ioredis";
 import { afterAll, expect, test } from "vitest";
-import { createRunScript } from "../shared/redis/client.ts";
 import { recordExpiries } from "../shared/redis/expiry.ts";
 import { type Route, type RouteId, routes } from "../shared/routes.ts";
 import { createHarness, PASSWORD } from "./support/harness.ts";
@@ -93,11 +92,7 @@ test("what the samples do not do: logins, dead keys, expiries (for the test belo
     }
     await api.send("POST", "/data", { as, json: { key: "made-anew", value: 1 } });
     await api.send("DELETE", "/data/made-anew", { as });
-    await recordExpiries(
-      api.redis,
-      createRunScript(api.redis, () => undefined),
-      1_000_000,
-    );
+    await recordExpiries(api.store, 1_000_000);
   }
 });
 

@@ -3,10 +3,11 @@ import { readFileSync } from "node:fs";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { readDeadLetter } from "../shared/dead-letter.ts";
 import { createDemoUsers } from "../shared/node/dev/demo.ts";
-import { createRunScript } from "../shared/redis/client.ts";
 import { createDeadLetters } from "../shared/redis/dead-letters.ts";
 import { recordExpiries } from "../shared/redis/expiry.ts";
+import { loginKey } from "../shared/redis/keys.ts";
 import { createOutbox } from "../shared/redis/outbox.ts";
+import { createStore } from "../shared/redis/store.ts";
 import { type Route, type RouteId, routes } from "../shared/routes.ts";
 import { createHarness } from "./support/harness.ts";
 import { ownRedis } from "./support/own-redis.ts";
@@ -57,8 +58,7 @@ afterAll(async () => {
 });
 
 beforeAll(async () => {
-  const run = createRunScript(api.redis, () => undefined);
-  await createDemoUsers(api.redis, run);
+  await createDemoUsers(api.store);
   for (const route of routes as readonly Route[]) {
     const tenant = await api.tenant();
     const sample = await samples[route.id as RouteId](api, tenant);
@@ -70,14 +70,18 @@ beforeAll(async () => {
   await api.send("POST", "/data", { as: key.text, json: { key: "hostile:{x}:outbox\u00a0", value: 1 } });
   await api.send("POST", "/data", { as: key.text, json: { key: "expired", value: 1, ttl: 1 } });
   await api.redis.zadd(tenant.keys.expiries, "XX", 1, tenant.keys.item("expired"));
-  await recordExpiries(api.redis, run, 1_000_000);
+  await recordExpiries(api.store, 1_000_000);
   const [poison] = await api.trail(tenant);
-  if (poison !== undefined) await createOutbox(api.redis, run).quarantine(tenant.id, poison, "too old");
+  if (poison !== undefined) await createOutbox(api.store).quarantine(tenant.id, poison, "too old");
   const letter = readDeadLetter(new Headers(), { bytes: new Uint8Array(1), length: 1 });
-  await createDeadLetters(api.redis, run).keep(letter);
+  await createDeadLetters(api.store).keep(letter);
   await api.send("DELETE", `/api-keys/${key.id}`, { as: tenant.admin.token });
   await api.send("GET", "/data/a", { as: key.text });
   await api.send("GET", "/data/a", { as: (await api.apiKey(tenant, { enabled: false })).text });
+  // Nobody replicates this Redis, which the probe is for.
+  const hoping = createStore(api.redis, { minReplicas: 1 });
+  const unsure = [tenant.keys.pending, loginKey(tenant.user.username)].map((key) => hoping.confirm(key));
+  for (const { status } of await Promise.allSettled(unsure)) expect(status).toBe("rejected");
   await api.redis.hset(tenant.keys.users, `${tenant.user.id}.disabled`, "1");
   await api.send("GET", "/data/a", { as: tenant.user.token });
   await api.send("POST", "/token", {

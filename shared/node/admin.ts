@@ -4,7 +4,10 @@
  */
 import { once } from "node:events";
 import * as z from "zod";
-import { createRedis, createRunScript } from "../redis/client.ts";
+import { parseRedisConfig } from "../config.ts";
+import { connectRedis } from "../redis/connect.ts";
+import { createStore } from "../redis/store.ts";
+import { minReplicasOf } from "../redis-config.ts";
 import { type Command, Refusal } from "./admin/command.ts";
 import { listDeadLetters, quarantined, resendDeadLetter } from "./admin/dead-letters.ts";
 import { createFirstTenant, createFirstUser } from "./admin/tenants.ts";
@@ -23,11 +26,12 @@ const usage = `Usage: ${Object.entries(commands)
 async function main([name = "", ...args]: readonly string[]): Promise<void> {
   const lines = Object.hasOwn(commands, name) ? commands[name]?.parse(args) : undefined;
   if (lines === undefined) throw new Refusal(usage);
-  const url = z.string("REDIS_URL is missing").min(1, "REDIS_URL is missing").parse(process.env["REDIS_URL"]);
-  const redis = createRedis(url, () => undefined);
-  const run = createRunScript(redis, () => undefined);
+  const config = parseRedisConfig(process.env);
+  const redis = connectRedis(config);
+  redis.on("error", () => undefined);
+  const store = createStore(redis, { minReplicas: minReplicasOf(config) });
   try {
-    for await (const line of lines({ redis, run, sink: process.env["K_SINK"] })) {
+    for await (const line of lines({ store, sink: process.env["K_SINK"] })) {
       if (!process.stdout.write(`${line}\n`)) await once(process.stdout, "drain");
     }
   } finally {

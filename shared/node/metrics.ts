@@ -48,6 +48,18 @@ export function createMetrics() {
       buckets: BUCKETS,
       registers,
     }),
+    redisWait: new Histogram({
+      name: "latchkey_redis_wait_seconds",
+      help: "Time until replicas had what was written, per group of operations",
+      labelNames: ["outcome"],
+      buckets: BUCKETS,
+      registers,
+    }),
+    redisConnections: new Counter({
+      name: "latchkey_redis_connections_total",
+      help: "Connections to Redis that became ready; more than one means that one was lost",
+      registers,
+    }),
     loginFailures: new Counter({
       name: "latchkey_login_failures_total",
       help: "Logins that were not let in",

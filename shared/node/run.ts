@@ -1,11 +1,10 @@
 /** A process from its functions to its end. What `main.ts` loads by name, a bundle holds already. */
-import type { Redis } from "ioredis";
 import { ConfigError } from "../config.ts";
 import { type Servable, schemasOf } from "../function.ts";
 import { DEMO_KEY } from "../redis/keys.ts";
 import { sentenceFor } from "./failure.ts";
 import { createLog } from "./log.ts";
-import { startServer } from "./server.ts";
+import { type RunningServer, startServer } from "./server.ts";
 import { configFor } from "./services.ts";
 import { onSignal } from "./signals.ts";
 
@@ -28,7 +27,7 @@ export async function run(functions: readonly Servable[]): Promise<void> {
     const log = createLog(config.LATCHKEY_LOG_LEVEL, schemasOf(functions));
     const server = await startServer(functions, config, log);
     log.info({ port: server.port, functions: functions.map(({ route }) => route.id) }, "listening");
-    if (config.LATCHKEY_MODE === "production") refuseDemoUsers(server.redis);
+    if (config.LATCHKEY_MODE === "production") void refuseDemoUsers(server);
     onSignal(async (signal) => {
       log.info({ signal }, "stopping");
       return (await server.stop()) ? 0 : 1;
@@ -43,13 +42,11 @@ export async function run(functions: readonly Servable[]): Promise<void> {
 }
 
 /** Everybody knows the password of the users that `npm start` makes. Asked as soon as Redis answers. */
-function refuseDemoUsers(redis: Redis): void {
-  redis.get(DEMO_KEY).then(
-    (state) =>
-      state !== null && fail("This Redis holds the demo users of npm start, which production refuses."),
-    // Whoever cannot ask cannot serve either, and says so with every request.
-    () => undefined,
-  );
+async function refuseDemoUsers({ connected, store }: RunningServer): Promise<void> {
+  await connected;
+  // Whoever cannot ask cannot serve either, and says so with every request.
+  const state = await store.ask((redis) => redis.get(DEMO_KEY)).catch(() => null);
+  if (state !== null) fail("This Redis holds the demo users of npm start, which production refuses.");
 }
 
 export function fail(message: string): never {

@@ -4,12 +4,14 @@ import type { AddressInfo } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
 import { serve } from "@hono/node-server";
 import type { Context } from "hono";
-import type { Redis } from "ioredis";
+import type { Cluster, Redis } from "ioredis";
 import type { Logger } from "pino";
 import { createApp, type SystemHandlers } from "../app.ts";
 import type { Config } from "../config.ts";
 import type { Servable } from "../function.ts";
-import { createRedis, createRunScript } from "../redis/client.ts";
+import { connectRedis } from "../redis/connect.ts";
+import { createStore, type Store } from "../redis/store.ts";
+import { minReplicasOf } from "../redis-config.ts";
 import { createMetrics, type Metrics } from "./metrics.ts";
 import { createObserver } from "./observe.ts";
 import { createServices } from "./services.ts";
@@ -28,35 +30,40 @@ const IDLE_CHECK = 50;
 
 export interface RunningServer {
   readonly port: number;
-  readonly redis: Redis;
+  readonly store: Store;
+  /** Resolves when Redis has been reached for the first time. */
+  readonly connected: Promise<void>;
   /** Refuse to be ready, finish requests, close Redis. @returns false when the deadline cut requests off */
   stop(): Promise<boolean>;
 }
 
 /** Everything of a process but the listening. */
 export async function createProcess(functions: readonly Servable[], config: Config, log: Logger) {
-  const redis = createRedis(config.REDIS_URL, (error) => log.warn({ err: error }, "redis connection"));
+  const redis = connectRedis(config);
   const metrics = createMetrics();
+  const store = createStore(redis, {
+    minReplicas: minReplicasOf(config),
+    observe: {
+      script: (script, seconds) => metrics.redis.observe({ script }, seconds),
+      wait: (outcome, seconds) => metrics.redisWait.observe({ outcome }, seconds),
+    },
+  });
   const state = { draining: false, connected: false };
+  const connected = new Promise<void>((resolve) => redis.once("ready", resolve));
   redis.once("ready", () => {
     state.connected = true;
     metrics.ready.set(performance.now() / 1000);
   });
+  observeConnection(redis, metrics, log);
 
-  const run = createRunScript(redis, (script, seconds) => metrics.redis.observe({ script }, seconds));
-  const { services, gate, flush, close } = await createServices(functions, config, {
-    redis,
-    run,
-    metrics,
-    log,
-  });
+  const { services, gate, flush, close } = await createServices(functions, config, { store, metrics, log });
   const system = systemHandlers(metrics, () => state.connected && !state.draining);
   const app = createApp(functions, services, gate, {
     system,
     observe: createObserver(log, metrics),
     corsOrigins: config.LATCHKEY_CORS_ORIGINS,
   });
-  return { app, redis, state, flush, close };
+  return { app, redis, store, connected, state, flush, close };
 }
 
 /** @throws when the port cannot be had */
@@ -65,7 +72,7 @@ export async function startServer(
   config: Config,
   log: Logger,
 ): Promise<RunningServer> {
-  const { app, redis, state, ...pipeline } = await createProcess(functions, config, log);
+  const { app, redis, store, connected, state, ...pipeline } = await createProcess(functions, config, log);
   const server = serve({
     fetch: app.fetch,
     port: config.PORT,
@@ -89,7 +96,8 @@ export async function startServer(
 
   return {
     port: (server.address() as AddressInfo).port,
-    redis,
+    store,
+    connected,
     async stop() {
       state.draining = true;
       const deadline = Date.now() + config.LATCHKEY_SHUTDOWN_SECONDS * 1000;
@@ -153,4 +161,18 @@ async function closeServer(server: Server, deadline: number): Promise<boolean> {
   clearTimeout(timer);
   if (!finished) server.closeAllConnections();
   return finished;
+}
+
+/** What becomes of the connection, once each: a Redis that is away for long says the same again and again. */
+function observeConnection(redis: Redis | Cluster, metrics: Metrics, log: Logger): void {
+  let last = "";
+  redis.on("ready", () => {
+    metrics.redisConnections.inc();
+    log.info("redis connected");
+    last = "";
+  });
+  redis.on("error", (error: Error) => {
+    if (error.message !== last) log.warn({ err: error }, "redis connection");
+    last = error.message;
+  });
 }

@@ -1,5 +1,4 @@
 /** Construction: from configuration and a Redis connection to the services that the functions of a process ask for. */
-import type { Redis } from "ioredis";
 import type { Logger } from "pino";
 import type { AuditEntry } from "../audit.ts";
 import { type Config, parseConfig } from "../config.ts";
@@ -9,13 +8,13 @@ import { entryQuery, pushBody } from "../loki.ts";
 import { createHistory } from "../loki-history.ts";
 import { createApiKeyStore } from "../redis/api-keys.ts";
 import { createAuditStore } from "../redis/audit.ts";
-import type { RunScript } from "../redis/client.ts";
 import { createDeadLetters } from "../redis/dead-letters.ts";
 import { createExecute, createRefuse, type Trail } from "../redis/execute.ts";
 import { recordExpiries } from "../redis/expiry.ts";
 import { createItemStore } from "../redis/items.ts";
 import { createLoginStore } from "../redis/logins.ts";
 import { createOutbox } from "../redis/outbox.ts";
+import type { Store } from "../redis/store.ts";
 import { createUserStore } from "../redis/users.ts";
 import { createRelay } from "../relay.ts";
 import { createShipper, type Shipper } from "../shipper.ts";
@@ -27,8 +26,7 @@ import { observeBacklog, observeDeadLetters, observePublisher, observeShipper } 
 import { createPublisher, type Publisher } from "./publisher.ts";
 
 interface Parts {
-  readonly redis: Redis;
-  readonly run: RunScript;
+  readonly store: Store;
   readonly metrics: Metrics;
   readonly log: Logger;
 }
@@ -65,7 +63,7 @@ async function tokenVerifier(
 export async function createServices(
   functions: readonly Servable[],
   config: Config,
-  { redis, run, metrics, log }: Parts,
+  { store, metrics, log }: Parts,
 ) {
   const tokens = { issuer: config.LATCHKEY_JWT_ISSUER, audience: config.LATCHKEY_JWT_AUDIENCE };
   const authenticator = {
@@ -73,8 +71,8 @@ export async function createServices(
     hashKey: createKeyHasher(config.LATCHKEY_API_KEY_PEPPERS),
     keyEnv: config.LATCHKEY_MODE === "production" ? "live" : "test",
   };
-  const outbox = createOutbox(redis, run);
-  const deadLetters = createDeadLetters(redis, run);
+  const outbox = createOutbox(store);
+  const deadLetters = createDeadLetters(store);
 
   const source = `/functions/${functions.length === 1 ? functions[0]?.route.id : "all"}`;
   const { K_SINK: sink, K_CE_OVERRIDES: overrides = {} } = config;
@@ -88,7 +86,7 @@ export async function createServices(
     onEntry: publisher?.publish,
     onUnaudited: (entries) => metrics.unaudited.inc(entries),
   };
-  const execute = createExecute(run, trail);
+  const execute = createExecute(store.run, trail);
   const loki = config.LOKI_URL === undefined ? undefined : createLokiClient({ url: config.LOKI_URL });
   let shipper: Shipper | undefined;
   const logQuarantine = ({ tenant_id: tenant, seq }: AuditEntry, reason: string): void =>
@@ -101,8 +99,7 @@ export async function createServices(
     audit: () => createAuditStore(execute, loki && createHistory(loki)),
     logins: () =>
       createLoginStore({
-        run,
-        redis,
+        store,
         trail,
         onFailure: (reason) => metrics.loginFailures.inc({ reason }),
         limits: {
@@ -165,7 +162,7 @@ export async function createServices(
         keep: async (letter) => count(reasonClass(letter), await deadLetters.keep(letter)),
       };
     },
-    expiries: () => ({ record: () => recordExpiries(redis, run, trail.limit) }),
+    expiries: () => ({ record: () => recordExpiries(store, trail.limit) }),
   };
 
   const needed = [...new Set(functions.flatMap((one) => one.needs))];

@@ -1,10 +1,8 @@
 /** Dead letters: one stream, whose ids are the times at which they came. */
-import type { Redis } from "ioredis";
 import { type DeadLetter, reasonOf } from "../dead-letter.ts";
-import type { RunScript } from "./client.ts";
-import { read } from "./errors.ts";
 import { DEAD_LETTERS_KEY } from "./keys.ts";
 import { toTime } from "./replies.ts";
+import type { Store } from "./store.ts";
 
 /**
  * Kept at most; the oldest go first. At the largest, with a body of 256 KiB in base64 and 16 KiB of attributes each, they
@@ -20,7 +18,7 @@ export interface KeptLetter extends DeadLetter {
 }
 
 /** @param limit for tests */
-export function createDeadLetters(redis: Redis, run: RunScript, limit: number = MAX_LETTERS) {
+export function createDeadLetters({ run, ask }: Store, limit: number = MAX_LETTERS) {
   return {
     /** @returns how many older ones had to go */
     async keep(letter: DeadLetter): Promise<number> {
@@ -34,22 +32,23 @@ export function createDeadLetters(redis: Redis, run: RunScript, limit: number = 
       );
     },
 
-    count: (): Promise<number> => read(redis.xlen(DEAD_LETTERS_KEY)),
+    count: (): Promise<number> => ask((redis) => redis.xlen(DEAD_LETTERS_KEY)),
 
     async find(id: string): Promise<KeptLetter | undefined> {
-      const [row] = await read(redis.xrange(DEAD_LETTERS_KEY, id, id));
+      const [row] = await ask((redis) => redis.xrange(DEAD_LETTERS_KEY, id, id));
       return row === undefined ? undefined : decode(row);
     },
 
     /** @returns whether it was there */
-    remove: async (id: string): Promise<boolean> => (await read(redis.xdel(DEAD_LETTERS_KEY, id))) === 1,
+    remove: async (id: string): Promise<boolean> =>
+      (await ask((redis) => redis.xdel(DEAD_LETTERS_KEY, id))) === 1,
 
     /** The newest first. */
     async *newest(count: number): AsyncGenerator<KeptLetter> {
       let before = "+";
       for (let left = count; left > 0; left -= PAGE) {
         const wanted = Math.min(PAGE, left);
-        const rows = await read(redis.xrevrange(DEAD_LETTERS_KEY, before, "-", "COUNT", wanted));
+        const rows = await ask((redis) => redis.xrevrange(DEAD_LETTERS_KEY, before, "-", "COUNT", wanted));
         for (const row of rows) {
           yield decode(row);
           before = `(${row[0]}`;

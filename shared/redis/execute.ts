@@ -5,9 +5,9 @@ import { newId } from "../formats.ts";
 import { type Permission, rolesHolding } from "../permissions.ts";
 import { insufficientScope, Problem } from "../problems.ts";
 import { type Appended, appendedEntry, type OnEntry } from "./audit.ts";
-import type { RunScript } from "./client.ts";
 import { type TenantKeys, tenantKeys, tenantTag } from "./keys.ts";
 import type { ScriptName } from "./scripts.ts";
+import type { Store } from "./store.ts";
 
 interface Operation {
   readonly script: ScriptName;
@@ -52,7 +52,7 @@ export function followTrail(
 /** Run an operation and answer the script's reply. @throws {Problem} for every code but the expected one */
 export type Execute = (call: Call, operation: Operation) => Promise<unknown>;
 
-export function createExecute(run: RunScript, trail: Trail): Execute {
+export function createExecute(run: Store["run"], trail: Trail): Execute {
   return async function execute(
     call,
     { script, keys, args = [], target, details, alsoNeeds = [], expects = "ok" },

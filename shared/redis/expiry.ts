@@ -1,9 +1,7 @@
 /** Items whose time is over: each becomes exactly one audit entry. */
-import type { Redis } from "ioredis";
 import { newId } from "../formats.ts";
-import type { RunScript } from "./client.ts";
-import { read } from "./errors.ts";
 import { expiriesKey, itemOf, SHARDS, tenantKeys } from "./keys.ts";
+import type { Store } from "./store.ts";
 
 /** Expiries that one call takes from a shard at most; the next call takes the rest. */
 const MAX_PER_SHARD = 500;
@@ -26,8 +24,7 @@ export const expiryContext = (key: string): string => {
  * @returns how many were recorded, and whether more were left than one call takes
  */
 export async function recordExpiries(
-  redis: Pick<Redis, "zrangebyscore">,
-  run: RunScript,
+  { run, ask }: Store,
   outboxLimit: number,
   now: number = Date.now(),
 ): Promise<{ recorded: number; more: boolean }> {
@@ -35,7 +32,9 @@ export async function recordExpiries(
   let more = false;
   for (let shard = 0; shard < SHARDS; shard += 1) {
     const index = expiriesKey(shard);
-    const due = await read(redis.zrangebyscore(index, "-inf", now, "WITHSCORES", "LIMIT", 0, MAX_PER_SHARD));
+    const due = await ask((redis) =>
+      redis.zrangebyscore(index, "-inf", now, "WITHSCORES", "LIMIT", 0, MAX_PER_SHARD),
+    );
     const answers: Promise<unknown>[] = [];
     for (let i = 0; i + 1 < due.length; i += 2) {
       const [name, expiresAt] = due.slice(i, i + 2) as [string, string];

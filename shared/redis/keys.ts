@@ -68,6 +68,9 @@ export const loginKey = (username: string): string => `{u${digest(username)}}:lo
 export const userFailuresKey = (username: string): string => `{u${digest(username)}}:failures`;
 export const addressFailuresKey = (address: string): string => `{a${digest(address)}}:failures`;
 
+/** Written to prove that a server takes writes, and that replicas have what was written before it; in the slot of `key`. */
+export const probeKey = (key: string): string => `${key.slice(0, key.indexOf("}") + 1)}:probe`;
+
 /** Events that nobody could deliver, of all tenants and of none. */
 export const DEAD_LETTERS_KEY = "dead-letters";
 

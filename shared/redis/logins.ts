@@ -1,14 +1,12 @@
 /** Signing in: look-up of login names, limits on failures, and the login's audit entry. */
-import type { Redis } from "ioredis";
 import { addressGroup } from "../address.ts";
 import type { RequestContext } from "../call.ts";
 import { roles } from "../permissions.ts";
 import { Problem } from "../problems.ts";
 import type { LoginAttempt, LoginStore } from "../users.ts";
-import type { RunScript } from "./client.ts";
-import { read } from "./errors.ts";
 import { type Audited, auditContext, followTrail, type Trail, trailArguments } from "./execute.ts";
 import { addressFailuresKey, loginKey, tenantKeys, tenantTag, userFailuresKey } from "./keys.ts";
+import type { Store } from "./store.ts";
 
 interface LoginLimits {
   /** Failed logins allowed inside the window, for one username and for one source address. */
@@ -19,15 +17,14 @@ interface LoginLimits {
 }
 
 interface Options {
-  readonly run: RunScript;
-  readonly redis: Pick<Redis, "get" | "hmget">;
+  readonly store: Store;
   readonly limits: LoginLimits;
   readonly trail: Trail;
   /** Told of every login that is not let in, and why. */
   readonly onFailure: (reason: string) => void;
 }
 
-export function createLoginStore({ run, redis, limits, trail, onFailure }: Options): LoginStore {
+export function createLoginStore({ store: { run, ask }, limits, trail, onFailure }: Options): LoginStore {
   /** Ask or update both counters. @throws {Problem} too_many_attempts when either has reached its limit */
   async function limit(username: string, sourceIp: string | undefined, event: "check" | "failed" | "passed") {
     const window = String(limits.window * 1000);
@@ -80,12 +77,12 @@ export function createLoginStore({ run, redis, limits, trail, onFailure }: Optio
   return {
     async begin(username, sourceIp) {
       const [login] = await Promise.all([
-        read(redis.get(loginKey(username))),
+        ask((redis) => redis.get(loginKey(username))),
         limit(username, sourceIp, "check"),
       ]);
       const [tenantId = "", userId = ""] = login?.split(" ") ?? [];
       const { users } = tenantKeys(tenantTag(tenantId));
-      const [hash, epoch] = await read(redis.hmget(users, `${userId}.password`, `${userId}.epoch`));
+      const [hash, epoch] = await ask((redis) => redis.hmget(users, `${userId}.password`, `${userId}.epoch`));
       return { username, sourceIp, tenantId, userId, epoch: epoch ?? "", passwordHash: hash ?? undefined };
     },
 

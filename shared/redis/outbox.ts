@@ -1,12 +1,10 @@
 /** The outboxes: what audit entries wait in until Loki has them. */
 import { setTimeout as delay } from "node:timers/promises";
-import type { Redis } from "ioredis";
 import type { AuditEntry } from "../audit.ts";
 import type { Outbox } from "../outbox.ts";
 import { decodeEntry } from "./audit.ts";
-import type { RunScript } from "./client.ts";
-import { read } from "./errors.ts";
 import { backlogKey, pendingKey, SHARDS, seqOf, streamIdOf, tenantKeys, tenantTag } from "./keys.ts";
+import type { Store } from "./store.ts";
 
 /** Entries that one script call removes at most. */
 const MAX_REMOVED = 1_000;
@@ -30,12 +28,12 @@ export interface OutboxStats {
   readonly oldestMs: number;
 }
 
-export function createOutbox(redis: Redis, run: RunScript) {
+export function createOutbox({ run, ask, confirm }: Store) {
   const lastSeqs = new Map<string, number>();
   const looks = new Map<string, Promise<number | undefined>>();
   const look = async (tenantId: string): Promise<number | undefined> => {
     looks.delete(tenantId);
-    const [id, seq] = await read(redis.hmget(tenantKeys(tenantTag(tenantId)).tenant, "id", "seq"));
+    const [id, seq] = await ask((redis) => redis.hmget(tenantKeys(tenantTag(tenantId)).tenant, "id", "seq"));
     if (id !== tenantId) return undefined;
     const last = Number(seq);
     if (lastSeqs.has(tenantId) || lastSeqs.size < MAX_KNOWN) lastSeqs.set(tenantId, last);
@@ -46,9 +44,10 @@ export function createOutbox(redis: Redis, run: RunScript) {
     return { keys: [outbox, pending, backlog], quarantine };
   };
 
+  /** Before any of these is published, replicas must have it: one that a failover loses would give its number to another. */
   async function readOldest(tenantId: string, before: number, count: number): Promise<AuditEntry[]> {
     const { outbox } = tenantKeys(tenantTag(tenantId));
-    const rows = await read(redis.xrange(outbox, "-", "+", "COUNT", count));
+    const rows = await ask((redis) => redis.xrange(outbox, "-", "+", "COUNT", count));
     const entries = rows.flatMap(([id, fields]) => readable(tenantId, id, fields));
     return entries.filter(({ timestamp }) => Date.parse(timestamp) < before);
   }
@@ -89,34 +88,43 @@ export function createOutbox(redis: Redis, run: RunScript) {
     async overdue(before, limit) {
       const found: AuditEntry[] = [];
       for (let shard = 0; shard < SHARDS && found.length < limit; shard += 1) {
-        for (const tenantId of await read(redis.zrandmember(pendingKey(shard), MAX_TENANTS))) {
+        const already = found.length;
+        const pending = pendingKey(shard);
+        for (const tenantId of await ask((redis) => redis.zrandmember(pending, MAX_TENANTS))) {
           const room = Math.min(MAX_PER_TENANT, limit - found.length);
           if (room > 0) found.push(...(await readOldest(tenantId, before, room)));
         }
+        if (found.length > already) await confirm(pending);
       }
       return found;
     },
 
-    ofTenant: (tenantId, limit) => readOldest(tenantId, Number.POSITIVE_INFINITY, limit),
+    async ofTenant(tenantId, limit) {
+      const found = await readOldest(tenantId, Number.POSITIVE_INFINITY, limit);
+      await confirm(tenantKeys(tenantTag(tenantId)).outbox);
+      return found;
+    },
   };
 
   /** What a tenant has in quarantine, in the order of the sequence numbers: JSON of entry, reason and time each. */
   async function* quarantined(tenantId: string): AsyncGenerator<string> {
     const { quarantine } = tenantKeys(tenantTag(tenantId));
-    const ids = (await read(redis.hkeys(quarantine))).sort((one, other) => seqOf(one) - seqOf(other));
+    const ids = (await ask((redis) => redis.hkeys(quarantine))).sort(
+      (one, other) => seqOf(one) - seqOf(other),
+    );
     for (const id of ids) {
-      const kept = await read(redis.hget(quarantine, id));
+      const kept = await ask((redis) => redis.hget(quarantine, id));
       if (kept !== null) yield kept;
     }
   }
 
   async function measure(shard: number): Promise<OutboxStats> {
     const [backlog, pending] = await Promise.all([
-      read(redis.get(backlogKey(shard))),
-      read(redis.zrange(pendingKey(shard), 0, String(MAX_MEASURED - 1), "WITHSCORES")),
+      ask((redis) => redis.get(backlogKey(shard))),
+      ask((redis) => redis.zrange(pendingKey(shard), 0, String(MAX_MEASURED - 1), "WITHSCORES")),
     ]);
     const tenants = pending.filter((_, index) => index % 2 === 0);
-    const lengths = tenants.map((id) => read(redis.xlen(tenantKeys(tenantTag(id)).outbox)));
+    const lengths = tenants.map((id) => ask((redis) => redis.xlen(tenantKeys(tenantTag(id)).outbox)));
     const [, since] = pending;
     return {
       entries: Number(backlog ?? 0),

@@ -33,10 +33,18 @@ const libraries = {
 export type ScriptName = keyof typeof libraries;
 export const scriptNames = Object.keys(libraries) as ScriptName[];
 
+/** May run twice: the second time finds nothing left to do. */
+const repeatable: ReadonlySet<ScriptName> = new Set(["remove-entries"]);
+/** Losing what these did does no harm: counters of failures, and entries that Loki has. */
+const unconfirmed: ReadonlySet<ScriptName> = new Set(["limit-login", "remove-entries"]);
+
 export interface Script {
   readonly text: string;
   /** Name under which Redis caches the text (EVALSHA). */
   readonly sha1: string;
+  readonly repeatable: boolean;
+  /** Whether replicas must have what it did before anybody is told. */
+  readonly confirmed: boolean;
 }
 
 const loaded = new Map<ScriptName, Script>();
@@ -46,7 +54,12 @@ export function loadScript(name: ScriptName): Script {
   if (known !== undefined) return known;
   const files = [...libraries[name].map((library) => `lib/${library}`), name];
   const text = files.map(readLua).join("\n");
-  const script = { text, sha1: createHash("sha1").update(text).digest("hex") };
+  const script = {
+    text,
+    sha1: createHash("sha1").update(text).digest("hex"),
+    repeatable: repeatable.has(name),
+    confirmed: !unconfirmed.has(name),
+  };
   loaded.set(name, script);
   return script;
 }

@@ -1,9 +1,8 @@
 /** Creating tenants and users. */
-import type { Redis } from "ioredis";
 import { newId } from "../formats.ts";
 import type { Role } from "../permissions.ts";
-import type { RunScript } from "./client.ts";
 import { loginKey, tenantKeys, tenantTag } from "./keys.ts";
+import type { Store } from "./store.ts";
 
 export interface NewUser {
   readonly username: string;
@@ -14,7 +13,7 @@ export interface NewUser {
 }
 
 /** @returns false when the tenant, or another with the same tag, exists already */
-export async function createTenant(run: RunScript, tenantId: string): Promise<boolean> {
+export async function createTenant({ run }: Store, tenantId: string): Promise<boolean> {
   const [code] = (await run("create-tenant", [tenantKeys(tenantTag(tenantId)).tenant], [tenantId])) as [
     string,
   ];
@@ -26,7 +25,11 @@ export async function createTenant(run: RunScript, tenantId: string): Promise<bo
  * makes it a user: a crash in between leaves a record that nobody can reach.
  * @returns the user's id; undefined when the username is taken
  */
-export async function createUser(redis: Redis, tenantId: string, user: NewUser): Promise<string | undefined> {
+export async function createUser(
+  { ask, confirm }: Store,
+  tenantId: string,
+  user: NewUser,
+): Promise<string | undefined> {
   const userId = newId("usr");
   const { users } = tenantKeys(tenantTag(tenantId));
   const record = {
@@ -39,9 +42,16 @@ export async function createUser(redis: Redis, tenantId: string, user: NewUser):
     epoch: "0",
   };
   const fields = Object.entries(record).map(([name, value]) => [`${userId}.${name}`, value] as const);
-  await redis.hset(users, Object.fromEntries(fields));
+  await ask((redis) => redis.hset(users, Object.fromEntries(fields)));
+  await confirm(users);
   const login = loginKey(user.username);
-  if ((await redis.setnx(login, `${tenantId} ${userId}`)) === 1) return userId;
-  await redis.hdel(users, ...fields.map(([name]) => name));
+  const leadsHere = `${tenantId} ${userId}`;
+  const holder = await ask((redis) => redis.set(login, leadsHere, "NX", "GET"));
+  // Sent again after a lost answer, it finds itself.
+  if (holder === null || holder === leadsHere) {
+    await confirm(login);
+    return userId;
+  }
+  await ask((redis) => redis.hdel(users, ...fields.map(([name]) => name)));
   return undefined;
 }

@@ -1,7 +1,6 @@
 import { decodeJwt, decodeProtectedHeader } from "jose";
 import { afterAll, expect, test } from "vitest";
 import { createPasswordHasher } from "../../shared/node/passwords.ts";
-import { createRunScript } from "../../shared/redis/client.ts";
 import { createLoginStore } from "../../shared/redis/logins.ts";
 import { createUser } from "../../shared/redis/tenants.ts";
 import { routeOf } from "../../shared/routes.ts";
@@ -258,8 +257,7 @@ test("a full outbox: who knows the password is told 503, others what they are al
 test("a password that was changed while it was checked lets nobody in", async () => {
   const tenant = await api.tenant();
   const logins = createLoginStore({
-    run: createRunScript(api.redis, () => undefined),
-    redis: api.redis,
+    store: api.store,
     limits: { perUser: 3, perAddress: 5, window: 60 },
     trail: { limit: 1000, overflow: "refuse" },
     onFailure: () => undefined,
@@ -275,7 +273,7 @@ test("a username is taken once, and the second attempt leaves nothing", async ()
   const [tenant, other] = [await api.tenant(), await api.tenant()];
   const before = await api.redis.hgetall(other.keys.users);
   const user = { username: tenant.user.username, passwordHash: "x", role: "admin" } as const;
-  expect(await createUser(api.redis, other.id, user)).toBeUndefined();
+  expect(await createUser(api.store, other.id, user)).toBeUndefined();
   expect(await api.redis.hgetall(other.keys.users)).toEqual(before);
   expect((await login(tenant.user.username, PASSWORD)).status).toBe(200);
 });

@@ -5,16 +5,16 @@ import { text } from "node:stream/consumers";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { AuditEntry } from "../../shared/audit.ts";
 import { readDeadLetter } from "../../shared/dead-letter.ts";
-import { createRunScript, type RunScript } from "../../shared/redis/client.ts";
 import { createDeadLetters } from "../../shared/redis/dead-letters.ts";
 import { streamIdOf, tenantKeys, tenantTag } from "../../shared/redis/keys.ts";
 import { createOutbox } from "../../shared/redis/outbox.ts";
+import { createStore, type Store } from "../../shared/redis/store.ts";
 import { createTenant } from "../../shared/redis/tenants.ts";
 import { entryOf } from "../support/loki-tools.ts";
 import { cleanUp, type OwnRedis, ownRedis, runScript } from "../support/process.ts";
 
 let redis: OwnRedis;
-let run: RunScript;
+let store: Store;
 const got: { headers: IncomingHttpHeaders; body: string }[] = [];
 const sink = { status: 202, url: "" };
 const server = createServer(async (request, response) => {
@@ -24,7 +24,7 @@ const server = createServer(async (request, response) => {
 
 beforeAll(async () => {
   redis = await ownRedis(["--appendonly", "no"]);
-  run = createRunScript(redis.redis, () => undefined);
+  store = createStore(redis.redis, { minReplicas: 0 });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   sink.url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/default/audit`;
 });
@@ -51,7 +51,7 @@ const keep = (id: string, body = "[1]", headers: Record<string, string> = {}) =>
   const event = { "ce-specversion": "1.0", "ce-id": id, "ce-source": "/s", "ce-type": "t" };
   const all = new Headers({ ...event, "content-type": "application/json", ...headers });
   const bytes = new TextEncoder().encode(body);
-  return createDeadLetters(redis.redis, run).keep(readDeadLetter(all, { bytes, length: bytes.length }));
+  return createDeadLetters(store).keep(readDeadLetter(all, { bytes, length: bytes.length }));
 };
 
 test("dead letters are listed, the newest first, with the reason, and their bodies in part", async () => {
@@ -126,9 +126,9 @@ test("what is no event is not sent", async () => {
 
 test("a tenant's quarantine is listed in the order of the sequence numbers", async () => {
   expect(await admin(["quarantined", "acme"])).toEqual({ code: 1, said: "There is no such tenant\n" });
-  await createTenant(run, "acme");
+  await createTenant(store, "acme");
   expect(await admin(["quarantined", "acme"])).toEqual({ code: 0, said: "" });
-  const outbox = createOutbox(redis.redis, run);
+  const outbox = createOutbox(store);
   const { outbox: stream } = tenantKeys(tenantTag("acme"));
   const [nine, ten] = [9, 10].map((seq) => entryOf({ tenant_id: "acme", seq })) as [AuditEntry, AuditEntry];
   for (const entry of [nine, ten]) await redis.redis.xadd(stream, streamIdOf(entry), "at", "1");

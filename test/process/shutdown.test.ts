@@ -112,14 +112,14 @@ async function askAround(origin: string) {
   return { answers, seconds: (performance.now() - before) / 1000 };
 }
 
-async function expectUnavailable(origin: string): Promise<void> {
+async function expectUnavailable(origin: string, codes: readonly string[]): Promise<void> {
   const { answers, seconds } = await askAround(origin);
   for (const { status, headers, body } of answers) {
-    expect([status, body.code]).toEqual([503, "store_unavailable"]);
+    expect([503, codes]).toEqual([status, expect.arrayContaining([body.code])]);
     expect(headers.get("content-type")).toBe("application/problem+json");
     expect(headers.get("retry-after")).toMatch(/^[1-9]\d*$/);
   }
-  expect(seconds).toBeLessThan(5);
+  expect(seconds).toBeLessThan(3);
   expect((await send(origin, "GET", "/health/liveness")).status).toBe(200);
 }
 
@@ -130,13 +130,14 @@ async function expectRecovery(origin: string): Promise<void> {
   });
 }
 
-test("without Redis everybody is answered 503 with Retry-After within 5 s, and served again when it is back", async () => {
+test("without Redis everybody is answered 503 with Retry-After within 3 s, and served again when it is back", async () => {
   const { program, origin } = await serving();
   await send(origin, "POST", "/data", { as: tenant.token, json: { key: "a", value: 1 } });
   await expectRecovery(origin);
   await redis.kill();
-  await expectUnavailable(origin);
-  await expectUnavailable(origin);
+  // At first the loss may not be known yet.
+  await expectUnavailable(origin, ["store_unavailable", "outcome_unknown"]);
+  await expectUnavailable(origin, ["store_unavailable"]);
   await redis.start();
   await expectRecovery(origin);
   program.kill("SIGTERM");
@@ -147,7 +148,8 @@ test("a Redis that hangs without closing its connections counts as gone", async 
   const { origin } = await serving();
   await send(origin, "POST", "/data", { as: tenant.token, json: { key: "a", value: 1 } });
   redis.signal("SIGSTOP");
-  await expectUnavailable(origin);
+  await expectUnavailable(origin, ["outcome_unknown"]);
+  await expectUnavailable(origin, ["store_unavailable", "outcome_unknown"]);
   redis.signal("SIGCONT");
   await expectRecovery(origin);
 });

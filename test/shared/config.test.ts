@@ -1,7 +1,8 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { ConfigError, environment, parseConfig } from "../../shared/config.ts";
+import { ConfigError, environment, parseConfig, parseRedisConfig } from "../../shared/config.ts";
 import { makeSecrets } from "../../shared/node/dev/make-secrets.ts";
+import { minReplicasOf } from "../../shared/redis-config.ts";
 
 type Env = Record<string, string | undefined>;
 
@@ -45,6 +46,8 @@ test("what is not set has a default, and only three variables have none", () => 
   const config = Object.entries(parseConfig({ ...base, LATCHKEY_JWT_PRIVATE_KEY: "" }));
   expect(Object.fromEntries(config.filter(([name]) => !needed.includes(name)))).toEqual({
     PORT: 8080,
+    REDIS_MASTER_NAME: "latchkey",
+    REDIS_TLS: false,
     AUDIT_OUTBOX_MAX_ENTRIES: 1_000_000,
     AUDIT_OVERFLOW: "refuse",
     LATCHKEY_MODE: "production",
@@ -72,11 +75,12 @@ test("an empty variable counts as one that is not set", () => {
 });
 
 test("every variable that is wrong, missing or unknown is named in one go", () => {
-  const free = ["LATCHKEY_JWT_ISSUER", "LATCHKEY_JWT_AUDIENCE"];
-  const values = names.map((name) => [name, free.includes(name) ? "x".repeat(257) : "?"]);
-  const env = { ...Object.fromEntries(values), REDIS_URL: "", LATCHKEY_TYPO: "1", LATCHKEY_OTHER: "2" };
-  expect(wrong(env).sort()).toEqual([...names, "LATCHKEY_TYPO", "LATCHKEY_OTHER"].sort());
-  expect(problems(env)).toContain("REDIS_URL: missing");
+  const free = /_(ISSUER|AUDIENCE|NAME|USERNAME|PASSWORD)$/;
+  const values = names.map((name) => [name, free.test(name) ? "x".repeat(1_025) : "?"]);
+  const env = { ...Object.fromEntries(values), PORT: "", LATCHKEY_TYPO: "1", LATCHKEY_OTHER: "2" };
+  const others = names.filter((name) => name !== "PORT");
+  expect(wrong(env).sort()).toEqual([...others, "LATCHKEY_TYPO", "LATCHKEY_OTHER"].sort());
+  expect(problems({ ...env, LATCHKEY_JWT_PUBLIC_KEYS: "" })).toContain("LATCHKEY_JWT_PUBLIC_KEYS: missing");
   expect(problems(env)).toContain("LATCHKEY_TYPO: unknown variable");
 });
 
@@ -85,7 +89,7 @@ test("a variable that only some functions need is missing only for those", () =>
   expect(problems(env)).toEqual([]);
   expect(problems(env, ["LATCHKEY_JWT_PRIVATE_KEY"])).toEqual(["LATCHKEY_JWT_PRIVATE_KEY: missing"]);
   expect(problems({}, ["LATCHKEY_JWT_PRIVATE_KEY"])).toEqual([]);
-  expect(problems({ REDIS_URL: "" }, ["REDIS_URL"])).toEqual(["REDIS_URL: missing"]);
+  expect(problems({ LOKI_URL: "" }, ["LOKI_URL"])).toEqual(["LOKI_URL: missing"]);
 });
 
 test("no message ever repeats a value, or a name inside a value, of any variable", () => {
@@ -209,6 +213,61 @@ test("a private key whose public half is not configured is refused, under anothe
     expect(wrong({ ...keySet(key), LATCHKEY_MODE: "local" })).toEqual(["LATCHKEY_JWT_PRIVATE_KEY"]);
   }
   expect(problems(keySet(p256, ours))).toEqual([]);
+});
+
+test("there is one way to the store: a URL, Sentinels and pods, or a cluster", () => {
+  const [sentinels, nodes] = [{ REDIS_SENTINELS: "a:1" }, { REDIS_NODES: "b:2,[::1]:3" }];
+  const cluster = { REDIS_CLUSTER_NODES: "c:4" };
+  const none = { REDIS_URL: undefined };
+  for (const way of [sentinels, nodes, { ...sentinels, ...nodes, REDIS_SERVICE: "d:5" }, cluster]) {
+    expect(problems({ ...none, ...way })).toEqual([]);
+  }
+  expect(wrong(none)).toEqual(["REDIS_URL"]);
+  expect(wrong({ ...none, REDIS_SERVICE: "d:5" })).toEqual(["REDIS_URL", "REDIS_SERVICE"]);
+  expect(wrong({ ...sentinels, ...nodes })).toEqual(["REDIS_SENTINELS", "REDIS_NODES"]);
+  expect(wrong({ ...none, ...nodes, ...cluster })).toEqual(["REDIS_CLUSTER_NODES"]);
+  expect(parseRedisConfig({ ...nodes, REDIS_PASSWORD: "p" })).toMatchObject({
+    REDIS_NODES: [
+      { host: "b", port: 2 },
+      { host: "::1", port: 3 },
+    ],
+    REDIS_MASTER_NAME: "latchkey",
+    REDIS_TLS: false,
+  });
+});
+
+test("an address is a host and a port, and a list of them has an end", () => {
+  const sixteen = Array.from({ length: 16 }, (_, i) => `redis-${i}.redis-headless:6379`).join();
+  const bad = [
+    "redis",
+    "redis:",
+    ":6379",
+    "redis:0",
+    "redis:65536",
+    "redis:1:2",
+    "::1:6379",
+    "re dis:1",
+    "a:1,",
+    ",a:1",
+  ];
+  const way = { REDIS_URL: undefined, REDIS_NODES: "a:1" };
+  for (const value of [sixteen, "10.0.0.1:1", "[fe80::1]:65535"]) {
+    expect(problems({ ...way, REDIS_NODES: value })).toEqual([]);
+  }
+  for (const value of [...bad, `${sixteen},a:1`])
+    expect(wrong({ ...way, REDIS_NODES: value })).toEqual(["REDIS_NODES"]);
+  for (const value of [...bad, "a:1,b:2"])
+    expect(wrong({ ...way, REDIS_SERVICE: value })).toEqual(["REDIS_SERVICE"]);
+});
+
+test("an operation waits for one replica, unless there is a single Redis, or somebody says otherwise", () => {
+  const replicas = (env: Env) => minReplicasOf(parseRedisConfig(env));
+  expect(replicas({ REDIS_URL: "redis://h" })).toBe(0);
+  expect(replicas({ REDIS_SENTINELS: "a:1" })).toBe(1);
+  expect(replicas({ REDIS_CLUSTER_NODES: "a:1" })).toBe(1);
+  expect(replicas({ REDIS_URL: "redis://h", REDIS_MIN_REPLICAS: "2" })).toBe(2);
+  expect(replicas({ REDIS_NODES: "a:1", REDIS_MIN_REPLICAS: "0" })).toBe(0);
+  expect(refused("REDIS_MIN_REPLICAS", ["-1", "6", "1.0", "one"])).toHaveLength(4);
 });
 
 test("public keys are 1 to 8 of Ed25519 or P-256, each with its own id and the algorithm that fits it", () => {

@@ -9,7 +9,13 @@ import { secret, secretFields } from "../../shared/secrets.ts";
 
 /** Every field that carries a secret, by where it is declared. Who adds one adds it here, and thinks of who sees it. */
 const SECRET = {
-  environment: ["REDIS_URL", "LATCHKEY_JWT_PRIVATE_KEY", "LATCHKEY_API_KEY_PEPPERS"],
+  environment: [
+    "REDIS_URL",
+    "REDIS_PASSWORD",
+    "REDIS_SENTINEL_PASSWORD",
+    "LATCHKEY_JWT_PRIVATE_KEY",
+    "LATCHKEY_API_KEY_PEPPERS",
+  ],
   "token-issue": ["password", "access_token"],
   "api-keys-create": ["key_value"],
 };

@@ -10,7 +10,6 @@ import { createLog } from "../../shared/node/log.ts";
 import { createPasswordHasher } from "../../shared/node/passwords.ts";
 import { createProcess } from "../../shared/node/server.ts";
 import type { Role } from "../../shared/permissions.ts";
-import { createRunScript } from "../../shared/redis/client.ts";
 import { type TenantKeys, tenantKeys, tenantTag } from "../../shared/redis/keys.ts";
 import { createTenant, createUser } from "../../shared/redis/tenants.ts";
 import { createTokenIssuer } from "../../shared/tokens.ts";
@@ -62,8 +61,10 @@ export async function createHarness(env: Record<string, string> = {}) {
   const functions = await loadPublicFunctions();
   const logLines: string[] = [];
   const log = createLog("debug", schemasOf(functions), { write: (line) => void logLines.push(line) });
-  const { app, redis, close } = await createProcess(functions, config, log);
-  const run = createRunScript(redis, () => undefined);
+  const { app, redis: connection, store, connected, close } = await createProcess(functions, config, log);
+  const redis = connection as Redis;
+  // Tests look into it directly, and nothing waits in a queue for a connection.
+  await Promise.race([connected, new Promise((resolve) => redis.once("error", resolve))]);
   const issue = await createTokenIssuer(config.LATCHKEY_JWT_PRIVATE_KEY as never, {
     issuer: config.LATCHKEY_JWT_ISSUER,
     audience: config.LATCHKEY_JWT_AUDIENCE,
@@ -106,7 +107,7 @@ export async function createHarness(env: Record<string, string> = {}) {
   }
 
   async function tenantWith(id: string): Promise<TestTenant> {
-    await createTenant(run, id);
+    await createTenant(store, id);
     return {
       id,
       keys: tenantKeys(tenantTag(id)),
@@ -117,7 +118,7 @@ export async function createHarness(env: Record<string, string> = {}) {
 
   async function user(tenantId: string, role: Role): Promise<TestUser> {
     const username = `${role}@${tenantId}`;
-    const id = await createUser(redis, tenantId, { username, passwordHash: await passwordHash, role });
+    const id = await createUser(store, tenantId, { username, passwordHash: await passwordHash, role });
     if (id === undefined) throw new Error(`${username} is taken`);
     const { token } = await issue({ tenantId, userId: id, role, epoch: 0 });
     return { id, username, token };
@@ -128,6 +129,7 @@ export async function createHarness(env: Record<string, string> = {}) {
     config,
     functions,
     redis,
+    store,
     secrets,
     logLines,
     answers,

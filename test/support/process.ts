@@ -7,8 +7,8 @@ import { fileURLToPath } from "node:url";
 import { Redis } from "ioredis";
 import { startRedis } from "../../shared/node/dev/redis-server.ts";
 import { createPasswordHasher } from "../../shared/node/passwords.ts";
-import { createRunScript } from "../../shared/redis/client.ts";
 import { tenantKeys, tenantTag } from "../../shared/redis/keys.ts";
+import { createStore } from "../../shared/redis/store.ts";
 import { createTenant, createUser } from "../../shared/redis/tenants.ts";
 import { createTokenIssuer } from "../../shared/tokens.ts";
 import type { Answer, Send } from "./harness.ts";
@@ -221,13 +221,11 @@ export type ProcessTenant = Awaited<ReturnType<typeof createProcessTenant>>;
 export async function createProcessTenant(redis: Redis, secrets: Record<string, string>, id: string) {
   const key = JSON.parse(secrets["LATCHKEY_JWT_PRIVATE_KEY"] ?? "");
   const issue = await createTokenIssuer(key, { issuer: "latchkey", audience: "latchkey", lifetime: 600 });
-  await createTenant(
-    createRunScript(redis, () => undefined),
-    id,
-  );
+  const store = createStore(redis, { minReplicas: 0 });
+  await createTenant(store, id);
   const username = `admin@${id}`;
   const passwordHash = await createPasswordHasher(1).hash(PASSWORD, "tests");
-  const userId = await createUser(redis, id, { username, passwordHash, role: "admin" });
+  const userId = await createUser(store, id, { username, passwordHash, role: "admin" });
   if (userId === undefined) throw new Error(`${username} is taken`);
   const { token } = await issue({ tenantId: id, userId, role: "admin", epoch: 0 });
   return { id, username, token, keys: tenantKeys(tenantTag(id)) };

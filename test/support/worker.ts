@@ -21,10 +21,10 @@ import type { Outbox } from "../../shared/outbox.ts";
 import { Problem, type ProblemCode } from "../../shared/problems.ts";
 import { createApiKeyStore } from "../../shared/redis/api-keys.ts";
 import { createAuditStore } from "../../shared/redis/audit.ts";
-import type { RunScript } from "../../shared/redis/client.ts";
 import { createExecute, createRefuse } from "../../shared/redis/execute.ts";
 import { createItemStore } from "../../shared/redis/items.ts";
 import type { ScriptName } from "../../shared/redis/scripts.ts";
+import type { Store } from "../../shared/redis/store.ts";
 import { createUserStore } from "../../shared/redis/users.ts";
 import { createRelay } from "../../shared/relay.ts";
 import { createTokenVerifier } from "../../shared/tokens.ts";
@@ -55,7 +55,7 @@ const functions = [
 ];
 
 const runOver =
-  (store: WorkerEnv["STORE"]): RunScript =>
+  (store: WorkerEnv["STORE"]): Store["run"] =>
   async (script, keys, args) => {
     const call: ScriptCall = { script, keys, args };
     const response = await store.fetch("http://store/", { method: "POST", body: JSON.stringify(call) });

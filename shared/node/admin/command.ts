@@ -1,11 +1,9 @@
 /** What a command of `admin.ts` is made of. */
-import type { Redis } from "ioredis";
 import type { z } from "zod";
-import type { RunScript } from "../../redis/client.ts";
+import type { Store } from "../../redis/store.ts";
 
 interface Surroundings {
-  readonly redis: Redis;
-  readonly run: RunScript;
+  readonly store: Store;
   /** The variable K_SINK, as it is set. */
   readonly sink: string | undefined;
 }

@@ -22,9 +22,8 @@ const count = z
 export const listDeadLetters = command(
   "[count]",
   z.union([z.tuple([]), z.tuple([count])]),
-  async function* ([wanted = COUNT.byDefault], { redis, run }) {
-    for await (const letter of createDeadLetters(redis, run).newest(wanted))
-      yield JSON.stringify(shown(letter));
+  async function* ([wanted = COUNT.byDefault], { store }) {
+    for await (const letter of createDeadLetters(store).newest(wanted)) yield JSON.stringify(shown(letter));
   },
 );
 
@@ -44,9 +43,9 @@ const shown = (letter: KeptLetter) => ({
 export const resendDeadLetter = command(
   "<id>, to K_SINK",
   z.tuple([z.string().regex(/^\d{1,16}-\d{1,10}$/)]),
-  async function* ([id], { redis, run, sink }) {
+  async function* ([id], { store, sink }) {
     if (!sink) throw new Refusal("K_SINK is missing");
-    const letters = createDeadLetters(redis, run);
+    const letters = createDeadLetters(store);
     const letter = await letters.find(id);
     if (letter === undefined) throw new Refusal("There is no such dead letter");
     const sent = newAttempt(letter);
@@ -73,12 +72,8 @@ async function post(sink: string, headers: Record<string, string>, body: BodyIni
   }
 }
 
-export const quarantined = command(
-  "<tenant>",
-  z.tuple([tenantId]),
-  async function* ([tenant], { redis, run }) {
-    const outbox = createOutbox(redis, run);
-    if (!(await outbox.hasTenant(tenant))) throw new Refusal("There is no such tenant");
-    for await (const kept of outbox.quarantined(tenant)) yield kept;
-  },
-);
+export const quarantined = command("<tenant>", z.tuple([tenantId]), async function* ([tenant], { store }) {
+  const outbox = createOutbox(store);
+  if (!(await outbox.hasTenant(tenant))) throw new Refusal("There is no such tenant");
+  for await (const kept of outbox.quarantined(tenant)) yield kept;
+});

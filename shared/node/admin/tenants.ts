@@ -16,8 +16,8 @@ const password = z
 export const createFirstTenant = command(
   "<tenant>",
   z.tuple([tenantId]),
-  async function* ([tenant], { run }) {
-    if (!(await createTenant(run, tenant))) throw new Refusal("The tenant exists already");
+  async function* ([tenant], { store }) {
+    if (!(await createTenant(store, tenant))) throw new Refusal("The tenant exists already");
     yield `Created the tenant ${tenant}`;
   },
 );
@@ -25,11 +25,11 @@ export const createFirstTenant = command(
 export const createFirstUser = command(
   `<tenant> <username> <${roles.join("|")}>, with the password on standard input`,
   z.tuple([tenantId, z.string().min(1).max(256), z.enum(roles)]),
-  async function* ([tenant, username, role], { redis, run }) {
-    if (!(await createOutbox(redis, run).hasTenant(tenant))) throw new Refusal("There is no such tenant");
+  async function* ([tenant, username, role], { store }) {
+    if (!(await createOutbox(store).hasTenant(tenant))) throw new Refusal("There is no such tenant");
     const secret = password.parse((await text(process.stdin)).replace(/\r?\n$/, ""));
     const passwordHash = await createPasswordHasher(1).hash(secret, username);
-    const userId = await createUser(redis, tenant, { username, passwordHash, role });
+    const userId = await createUser(store, tenant, { username, passwordHash, role });
     if (userId === undefined) throw new Refusal("The username is taken");
     yield `Created the user ${username} (${userId})`;
   },

@@ -1,8 +1,7 @@
 /** Demo tenants and users for an empty store: only `npm start` ever creates them. */
-import type { Redis } from "ioredis";
 import type { Role } from "../../permissions.ts";
-import type { RunScript } from "../../redis/client.ts";
 import { DEMO_KEY } from "../../redis/keys.ts";
+import type { Store } from "../../redis/store.ts";
 import { createTenant, createUser } from "../../redis/tenants.ts";
 import { createPasswordHasher } from "../passwords.ts";
 
@@ -17,15 +16,15 @@ const demoUsers: readonly { tenant: string; username: string; role: Role; fullNa
  * Create them in a store that is empty, or that an earlier run was killed while filling.
  * @returns whether this store has the demo users
  */
-export async function createDemoUsers(redis: Redis, run: RunScript): Promise<boolean> {
-  const state = await redis.get(DEMO_KEY);
+export async function createDemoUsers(store: Store): Promise<boolean> {
+  const state = await store.ask((redis) => redis.get(DEMO_KEY));
   if (state === "complete") return true;
-  if (state === null && (await redis.dbsize()) > 0) return false;
-  await redis.set(DEMO_KEY, "incomplete");
+  if (state === null && (await store.ask((redis) => redis.dbsize())) > 0) return false;
+  await store.ask((redis) => redis.set(DEMO_KEY, "incomplete"));
   const passwordHash = await createPasswordHasher(1).hash(DEMO_PASSWORD, "demo");
   for (const { tenant, username, role, fullName } of demoUsers) {
-    await createTenant(run, tenant);
-    await createUser(redis, tenant, {
+    await createTenant(store, tenant);
+    await createUser(store, tenant, {
       username,
       passwordHash,
       role,
@@ -33,6 +32,6 @@ export async function createDemoUsers(redis: Redis, run: RunScript): Promise<boo
       email: `${username}@example.com`,
     });
   }
-  await redis.set(DEMO_KEY, "complete");
+  await store.ask((redis) => redis.set(DEMO_KEY, "complete"));
   return true;
 }

@@ -3,7 +3,6 @@ import { existsSync, linkSync, readFileSync, unlinkSync, writeFileSync } from "n
 import { join } from "node:path";
 import { ConfigError, DEMO_MARK } from "../../config.ts";
 import { schemasOf } from "../../function.ts";
-import { createRunScript } from "../../redis/client.ts";
 import { eventRouteOf } from "../../routes.ts";
 import { Failure, sentenceFor } from "../failure.ts";
 import { loadEventFunctions, loadPublicFunctions } from "../functions.ts";
@@ -83,11 +82,8 @@ async function serve(local: LocalRedis | undefined, lokiUrl: string | undefined)
 
 /** Fill an empty store, then say where to go. */
 async function welcome(server: RunningServer, lokiUrl: string | undefined): Promise<void> {
-  await answered(server.redis.ping());
-  const demo = await createDemoUsers(
-    server.redis,
-    createRunScript(server.redis, () => undefined),
-  );
+  await answered(server.connected);
+  const demo = await createDemoUsers(server.store);
   const origin = `http://127.0.0.1:${server.port}`;
   say(`\nLatchkey answers at ${origin}; Ctrl-C stops it.`);
   if (lokiUrl !== undefined) {

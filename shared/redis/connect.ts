@@ -1,0 +1,111 @@
+/** The one connection of a process, made again for ever: to a single Redis, to whoever is master, or to a Redis Cluster. */
+import { createConnection } from "node:net";
+import { type ConnectionOptions, connect as connectTls } from "node:tls";
+import { AbstractConnector, Cluster, Redis, type RedisOptions } from "ioredis";
+import type { RedisConfig } from "../redis-config.ts";
+import { createMasterFinder, type FindMaster } from "./find-master.ts";
+
+/** Milliseconds to reach a server. */
+const CONNECT_TIMEOUT = 1_000;
+/**
+ * Milliseconds without a byte from a server that owes an answer, after which it counts as failed: a master that hangs
+ * closes no connection. Above what WAIT takes at most, during which the server is silent and well.
+ */
+const SILENCE_TIMEOUT = 1_500;
+/** Milliseconds between attempts: drawn between these, so that processes that lost the same master do not return as one. */
+const RETRY_DELAY = [50, 250] as const;
+
+/** Error replies after which another server has to be looked for. NOREPLICAS: a master that a failover left behind. */
+const NOT_THE_MASTER = /^(READONLY|MASTERDOWN|LOADING|NOREPLICAS)\b/;
+
+const retryDelay = (): number => RETRY_DELAY[0] + Math.random() * (RETRY_DELAY[1] - RETRY_DELAY[0]);
+
+/**
+ * Connect. Nothing is queued while there is no connection and nothing is sent twice: a command is answered, or fails at
+ * once when it was not sent, or fails when its connection broke and it may have happened.
+ */
+export function connectRedis(config: RedisConfig): Redis | Cluster {
+  const credentials = credentialsOf(config.REDIS_USERNAME, config.REDIS_PASSWORD);
+  const tls = config.REDIS_TLS || config.REDIS_URL?.startsWith("rediss:") ? tlsOptions(config) : undefined;
+  const options = {
+    ...credentials,
+    ...(tls === undefined ? {} : { tls }),
+    connectionName: "latchkey",
+    connectTimeout: CONNECT_TIMEOUT,
+    socketTimeout: SILENCE_TIMEOUT,
+    disconnectTimeout: 0,
+    enableOfflineQueue: false,
+    autoResendUnfulfilledCommands: false,
+    maxRetriesPerRequest: 0,
+    retryStrategy: retryDelay,
+  } satisfies RedisOptions;
+  const reconnectOnError = ({ message }: Error): boolean => NOT_THE_MASTER.test(message);
+  if (config.REDIS_CLUSTER_NODES !== undefined) {
+    return new Cluster([...config.REDIS_CLUSTER_NODES], {
+      redisOptions: options,
+      enableOfflineQueue: false,
+      clusterRetryStrategy: retryDelay,
+      slotsRefreshTimeout: CONNECT_TIMEOUT,
+      // ioredis would send a command again whose connection closed, although it may have happened.
+      retryDelayOnFailover: 0,
+    });
+  }
+  if (config.REDIS_URL !== undefined) {
+    // ioredis would read the first folder of a relative socket path as a host.
+    const path = /^unix:\/\/(.+)/.exec(config.REDIS_URL)?.[1];
+    const single = { ...options, reconnectOnError };
+    return path === undefined ? new Redis(config.REDIS_URL, single) : new Redis({ ...single, path });
+  }
+  const find = createMasterFinder(
+    config,
+    { ...credentials, ...(tls && { tls }) },
+    {
+      ...credentialsOf(config.REDIS_SENTINEL_USERNAME, config.REDIS_SENTINEL_PASSWORD),
+      ...(tls && { tls }),
+    },
+  );
+  return new Redis({ ...options, reconnectOnError, Connector: masterConnector(find, tls) });
+}
+
+const credentialsOf = (
+  username?: string,
+  password?: string,
+): Pick<RedisOptions, "username" | "password"> => ({
+  ...(username === undefined ? {} : { username }),
+  ...(password === undefined ? {} : { password }),
+});
+
+const tlsOptions = ({ REDIS_TLS_CA: ca }: RedisConfig): ConnectionOptions => (ca === undefined ? {} : { ca });
+
+/** ioredis's seam: what makes the connection; reconnecting and pipelining stay its own. */
+function masterConnector(find: FindMaster, tls: ConnectionOptions | undefined) {
+  return class MasterConnector extends AbstractConnector {
+    constructor() {
+      super(0);
+    }
+
+    /** Look, round after round, until somebody takes writes or the client is closed. A rejection would end it for good. */
+    override async connect(emit: (type: string, error: Error) => void) {
+      this.connecting = true;
+      for (;;) {
+        const master = await find();
+        if (!this.connecting) throw new Error("Connection is closed.");
+        if (master !== undefined) {
+          this.stream = tls === undefined ? createConnection(master) : connectTls({ ...tls, ...master });
+          this.stream.once("error", (error) => {
+            this.firstError = error;
+          });
+          return this.stream;
+        }
+        emit("error", new Error("No Redis takes writes"));
+        await new Promise((resolve) => setTimeout(resolve, retryDelay()));
+      }
+    }
+
+    /** At once: a server that hangs would never answer the end of a stream. */
+    override disconnect() {
+      this.connecting = false;
+      this.stream?.destroy();
+    }
+  };
+}
