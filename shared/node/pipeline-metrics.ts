@@ -46,7 +46,7 @@ export function observeDeadLetters(registry: Registry): (reason: ReasonClass, dr
   });
   const gone = new Counter({
     name: "latchkey_dead_letters_dropped_total",
-    help: "The oldest of them, which newer ones have displaced",
+    help: "Dead letters that newer ones have displaced",
     registers,
   });
   return (reason, dropped) => {
@@ -88,18 +88,18 @@ export function observeBacklog(registry: Registry, look: () => Promise<Backlog>,
   gauge("outbox_entries", "Audit entries of all tenants that wait in Redis", (now) => now.outboxes.entries);
   gauge(
     "outbox_oldest_seconds",
-    "Since when the oldest of them has been waiting",
+    "Age of the oldest entry in all outboxes",
     (now) => now.outboxes.oldestMs / 1000,
   );
   gauge(
     "outbox_largest_entries",
-    "Those of the tenant with most of them, among the tenants that have waited longest",
+    "Entries in the largest outbox, among those that have waited longest",
     (now) => now.outboxes.largest,
   );
   gauge("dead_letters", "Dead letters that are kept for an operator", (now) => now.deadLetters);
   new Gauge({
     name: "latchkey_outbox_limit_entries",
-    help: "How many may wait per tenant",
+    help: "Entries that may wait in the outbox of one tenant",
     registers: [registry],
   }).set(limit);
 }
@@ -118,13 +118,13 @@ export function observeShipper(registry: Registry, stats: () => ShipStats): (eve
         this.set(value());
       },
     });
-  gauge("waiting_entries", "Entries that are not settled yet", () => stats().entries);
-  gauge("oldest_seconds", "Since when the oldest of them has been here", () => stats().oldestMs / 1000);
+  gauge("waiting_entries", "Entries in audit-ship that are not settled yet", () => stats().entries);
+  gauge("oldest_seconds", "Age of the oldest entry in audit-ship", () => stats().oldestMs / 1000);
   gauge("held_tenants", "Tenants whose pushes Loki answers with what no retry cures", () => stats().held);
-  const received = counter("received", "Entries that events brought");
-  const duplicates = counter("duplicates", "Entries that were here already");
+  const received = counter("received", "Entries that events brought to audit-ship");
+  const duplicates = counter("duplicates", "Entries that audit-ship had already");
   const shipped = counter("shipped", "Entries that Loki has");
-  const refused = counter("refused", "Entries that found no room", "reason");
+  const refused = counter("refused", "Entries that audit-ship had no room for", "reason");
   const retried = counter("retried", "Pushes that go again", "status");
   const bisected = counter("bisected", "Batches cut in half to find what Loki refuses", "status");
   const quarantined = counter("quarantined", "Entries that Loki will never take", "reason");

@@ -3,8 +3,9 @@ import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { parse } from "yaml";
+import { exportedMetrics } from "../../shared/node/dev/monitoring/exported-metrics.ts";
 import { functionIds } from "../../shared/node/functions.ts";
-import { dashboards, type Panel, queriesOf } from "../support/dashboards.ts";
+import { dashboard, dashboards, type Panel, queriesOf } from "../support/dashboards.ts";
 import { hasPrometheus } from "../support/prometheus.ts";
 
 const root = new URL("../../", import.meta.url);
@@ -64,6 +65,22 @@ test.each(charts.map((panel): [string, Panel] => [panel.title, panel]))(
     expect(targets.length).toBeGreaterThan(0);
   },
 );
+
+test("every metric that a query uses is one that the code exports", () => {
+  const rules = parse(read("k8s/prometheus/rules/recording.yml")).groups[0].rules as {
+    record: string;
+    expr: string;
+  }[];
+  const recorded = rules.map(({ record }) => record);
+  const exported = exportedMetrics().flatMap(({ name, type }) =>
+    type === "histogram" ? [`${name}_bucket`, `${name}_count`, `${name}_sum`] : [name],
+  );
+  const queries = [...queriesOf(dashboard("latchkey-service")), ...alerts, ...rules].map(({ expr }) => expr);
+  const names = new Set(queries.flatMap((expr) => expr.match(/(?<![\w:])latchkey[_:][\w:]+/g) ?? []));
+  expect(names.size).toBeGreaterThan(30);
+  for (const name of names) expect(name.includes(":") ? recorded : exported).toContain(name);
+  for (const name of recorded) expect([name, names.has(name)]).toEqual([name, true]);
+});
 
 test("no query adds up or shows pods: they come and go", () => {
   const queries = [...dashboards.flatMap(queriesOf), ...alerts];

@@ -4,6 +4,7 @@ import { rolesHolding } from "../../permissions.ts";
 import { problemTable } from "../../problems.ts";
 import { eventRoutes, type Route, routes } from "../../routes.ts";
 import { secretFields } from "../../secrets.ts";
+import { exportedMetrics } from "./monitoring/exported-metrics.ts";
 import { walkthroughText } from "./walkthrough.ts";
 
 const table = (head: readonly string[], rows: readonly (readonly string[])[]): string =>
@@ -57,9 +58,27 @@ const problems = (): string =>
     Object.entries(problemTable).map(([code, [status, title]]) => [String(status), `\`${code}\``, title]),
   );
 
+const metrics = (): string =>
+  table(
+    ["Metric", "Type", "Labels", "Meaning"],
+    exportedMetrics().map(({ name, type, labelNames, help }) => [
+      `\`${name}\``,
+      type,
+      labelNames.map((label) => `\`${label}\``).join(", "),
+      `${help}.`,
+    ]),
+  );
+
 const walkthrough = (): string => `\`\`\`sh\n${walkthroughText("http://127.0.0.1:8080")}\`\`\``;
 
-const parts: Record<string, () => string> = { endpoints, events, configuration, problems, walkthrough };
+const parts: Record<string, () => string> = {
+  endpoints,
+  events,
+  configuration,
+  problems,
+  metrics,
+  walkthrough,
+};
 
 /** A README with its generated parts as they should be today. */
 export const withGeneratedParts = (readme: string): string =>
