@@ -106,14 +106,16 @@ majority() {
   printf '%s' $(($# / 2 + 1))
 }
 
-# Ask the Sentinels, one after the other, to replace the master. Prints the last answer; succeeds when one has begun.
+# Ask the Sentinels, one after the other, to replace this node as the master. Succeeds when one has begun. One that names
+# another master already would replace that one, so it is looked at just before.
 # A Sentinel promotes only a replica that has followed the master until now: see `replica-priority` in start-redis.sh.
 fail_over() {
   for sentinel in $(words "$REDIS_SENTINELS"); do
+    case $(master_by "$sentinel") in *" $SELF") ;; *) continue ;; esac
     answer=$(admin "$sentinel" SENTINEL FAILOVER "$REDIS_MASTER_NAME") || true
     case $answer in OK* | *INPROG*) return 0 ;; esac
+    say "no failover: $answer"
   done
-  say "no failover: ${answer:-no Sentinel answers}"
   return 1
 }
 

@@ -17,6 +17,8 @@ PATIENCE=300
 # Seconds after which a master that restarted takes its place again, if nobody can be promoted: the Sentinels notice that
 # it was away after down-after-milliseconds (3 s), and look at the replicas every second from then on.
 GRACE=15
+# Seconds for a failover that has begun, before another one is asked for.
+FAILOVER=10
 
 # Percent of the pod's memory for data; the rest is for copies on write, replicas' buffers and fragmentation.
 MAXMEMORY=$((REDIS_MEMORY_LIMIT / 100 * 70))
@@ -63,8 +65,16 @@ others_are_empty() {
   done
 }
 
+# Have a replica promoted, once, and give that its time.
+promote_another() {
+  [ $(($(now) - asked)) -ge "$FAILOVER" ] || return 0
+  fail_over || return 1
+  asked=$(now)
+}
+
 began=$(now)
 named_since=''
+asked=0
 while [ $(($(now) - began)) -lt "$PATIENCE" ]; do
   if ! known=$(known_master "$(majority)"); then
     say "waiting: no majority of the Sentinels answers who is master"
@@ -72,12 +82,12 @@ while [ $(($(now) - began)) -lt "$PATIENCE" ]; do
     start "${known#* }"
   elif has_data; then
     named_since=${named_since:-$(now)}
-    if ! fail_over && [ $(($(now) - named_since)) -ge "$GRACE" ]; then start; fi
+    if ! promote_another && [ $(($(now) - named_since)) -ge "$GRACE" ]; then start; fi
   elif others_are_empty; then
     start
   else
     say "waiting: the Sentinels name this node, which is empty, and others have data or do not answer"
-    fail_over || true
+    promote_another || true
   fi
   sleep 0.5
 done
