@@ -1,0 +1,31 @@
+/** What is deployed: the overlays, and an overlay with a component that an operator adds. */
+import { readdirSync, readFileSync } from "node:fs";
+import { parse } from "yaml";
+import { type Manifest, render, renderOnTop } from "./render.ts";
+
+export const overlays = ["k8s/overlays/dev", "k8s/overlays/prod"] as const;
+type Overlay = (typeof overlays)[number];
+
+const root = new URL("../../", import.meta.url);
+export const components = readdirSync(new URL("k8s/components", root));
+
+/** An overlay with components, as an operator's own kustomization has it. */
+export const renderWith = (overlay: Overlay, ...added: readonly string[]): readonly Manifest[] =>
+  renderOnTop({ resources: [overlay], components: added.map((name) => `k8s/components/${name}`) });
+
+const [small, large] = overlays;
+/** Every overlay, and the small one with every component. */
+export const variants: Readonly<Record<string, { overlay: Overlay; render: () => readonly Manifest[] }>> = {
+  [small]: { overlay: small, render: () => render(small) },
+  [large]: { overlay: large, render: () => render(large) },
+  [`${small} with every component`]: { overlay: small, render: () => renderWith(small, ...components) },
+};
+
+interface Image {
+  readonly name: string;
+  readonly newName: string;
+  readonly newTag: string;
+}
+/** The one place in which an overlay names its images. */
+export const imagesOf = (overlay: Overlay): readonly Image[] =>
+  parse(readFileSync(new URL(`${overlay}/kustomization.yaml`, root), "utf8")).images;
