@@ -8,6 +8,7 @@ import type { AddressInfo } from "node:net";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { toEvents } from "../../shared/events.ts";
 import { encodeEvent } from "../../shared/node/cloud-events.ts";
+import { freePort } from "../../shared/node/dev/free-port.ts";
 import { makeSecrets } from "../../shared/node/dev/make-secrets.ts";
 import { type RunningBroker, startBroker } from "../support/broker-double.ts";
 import { dashboard, interpolate, queriesOf } from "../support/dashboards.ts";
@@ -85,7 +86,7 @@ describe.skipIf(!hasPrometheus)(
         ...secrets,
         ...{ LATCHKEY_MODE: "local", PORT: "0", REDIS_URL: redis.url, LOKI_URL: loki.url },
         ...{ AUDIT_OUTBOX_MAX_ENTRIES: String(OUTBOX_LIMIT), AUDIT_OVERFLOW: "continue" },
-        ...{ LATCHKEY_LOGIN_MAX_FAILURES: "2" },
+        ...{ LATCHKEY_LOGIN_MAX_FAILURES: "2", REDIS_MIN_REPLICAS: "1" },
       };
       const start = async (pod: string, K_SINK?: string) => {
         const id = functionOf(pod);
@@ -173,7 +174,11 @@ describe.skipIf(!hasPrometheus)(
 
     beforeAll(async () => {
       await new Promise<void>((resolve) => others.listen(0, "127.0.0.1", resolve));
-      redis = await ownRedis(["--appendonly", "no"]);
+      const port = await freePort();
+      redis = await ownRedis([...["--appendonly", "no"], ...["--port", `${port}`, "--bind", "127.0.0.1"]]);
+      const replica = await ownRedis(["--appendonly", "no", "--replicaof", `127.0.0.1 ${port}`]);
+      replica.redis.disconnect();
+      await until("the replica to follow", async () => (await redis.redis.wait(1, 1_000)) === 1);
       loki = await startDouble();
       const secrets = await makeSecrets("demo");
       acme = await createProcessTenant(redis.redis, secrets, "acme");

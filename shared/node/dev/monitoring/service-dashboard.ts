@@ -198,14 +198,34 @@ const redis: Panel[] = [
     queries: [{ expr: quantile(0.99, "redis_duration_seconds", "script"), legend: "{{script}}" }],
   },
   {
+    ...line,
+    title: "Waiting for replicas, slowest 1 %",
+    description:
+      "99 of 100 groups of writes were on the replicas after at most this long; too_few and failed were not.",
+    unit: "s",
+    queries: [{ expr: quantile(0.99, "redis_wait_seconds", "outcome"), legend: "{{outcome}}" }],
+  },
+  {
+    ...column,
+    title: "Connections to Redis, and cold starts",
+    description:
+      "A process connects once when it starts. More connections than starts: they were lost, as in a failover.",
+    unit: "short",
+    queries: [
+      { expr: growth("redis_connections_total", ""), legend: "connections" },
+      { expr: growth("process_starts", ""), legend: "starts" },
+    ],
+  },
+  {
     ...column,
     title: "Requests that Redis did not serve",
-    description: "Answered 503 because Redis was away, slow or refused to write: a few during a failover.",
+    description:
+      "Answered 503 because Redis was away, slow, or without enough replicas: a few during a failover.",
     unit: "short",
     queries: [
       {
-        expr: growth("problems_total", "function", 'code=~"store_unavailable|overloaded"'),
-        legend: "{{function}}",
+        expr: growth("problems_total", "code", 'code=~"store_unavailable|outcome_unknown|not_replicated"'),
+        legend: "{{code}}",
       },
     ],
   },
