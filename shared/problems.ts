@@ -22,6 +22,8 @@ export const problemTable = {
   store_unavailable: [503, "The store cannot serve this now"],
   outcome_unknown: [503, "It is not known whether this happened"],
   not_replicated: [503, "This is not safe from a failure yet"],
+  // Of the gateway alone.
+  function_unavailable: [503, "The function did not answer"],
 } as const satisfies Record<string, readonly [status: number, title: string]>;
 
 export type ProblemCode = keyof typeof problemTable;

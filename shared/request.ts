@@ -28,6 +28,8 @@ export interface ParsedRequest<S extends RequestSchema> {
 /** How many wrong fields one answer lists, and how much of a hostile field name it repeats. */
 const MAX_ERRORS = 20;
 const MAX_NAME = 64;
+/** Bytes of a body that are read after it was refused; then its connection ends. */
+const MAX_DISCARDED = 64 * 1024 * 1024;
 
 /** @throws {Problem} malformed_request, payload_too_large, unsupported_media_type, validation_failed */
 export async function parseRequest<S extends RequestSchema>(
@@ -203,11 +205,39 @@ export async function readStart(
 }
 
 /** The chunks of a body. @throws {Problem} malformed_request when the caller goes away before its end */
-async function* chunksOf(body: ReadableStream | null): AsyncGenerator<Uint8Array> {
+async function* chunksOf(body: ReadableStream<Uint8Array> | null): AsyncGenerator<Uint8Array> {
+  if (body === null) return;
+  const reader = body.getReader();
+  let isOver = false;
   try {
-    if (body !== null) yield* body as ReadableStream<Uint8Array>;
+    for (;;) {
+      const { done, value } = await reader.read();
+      isOver = done;
+      if (done) return;
+      yield value;
+    }
   } catch {
+    isOver = true;
     brokenOff();
+  } finally {
+    if (!isOver) void discard(reader);
+  }
+}
+
+/**
+ * Read on while the answer goes out: with @hono/node-server the next request on the connection waits behind a body that was
+ * read in part, and is cut off with it.
+ */
+async function discard(reader: ReadableStreamDefaultReader<Uint8Array>): Promise<void> {
+  try {
+    for (let left = MAX_DISCARDED; left > 0; ) {
+      const { done, value } = await reader.read();
+      if (done) return;
+      left -= value.byteLength;
+    }
+    await reader.cancel();
+  } catch {
+    // It broke off, which nobody waits to hear.
   }
 }
 

@@ -3,8 +3,9 @@ import type { AuditEntry } from "../../shared/audit.ts";
 import { createHarness, type TestTenant } from "../support/harness.ts";
 import { expectProblem } from "../support/samples.ts";
 
-const api = await createHarness({ AUDIT_OUTBOX_MAX_ENTRIES: "1500" });
-afterAll(() => api.close());
+const api = await createHarness();
+const small = await createHarness({ AUDIT_OUTBOX_MAX_ENTRIES: "1500" });
+afterAll(() => Promise.all([api.close(), small.close()]));
 
 const list = async (tenant: TestTenant, query = "") =>
   api.send("GET", `/audit${query}`, { as: tenant.admin.token });
@@ -46,7 +47,7 @@ test("an entry says who did what to what, how it ended, and how to trace it", as
 });
 
 test("entries come newest first, numbered without a gap, never older than the one before", async () => {
-  const tenant = await api.tenant();
+  const tenant = await api.newTenant();
   await Promise.all(
     Array.from({ length: 30 }, (_, i) => api.send("GET", `/data/${i}`, { as: tenant.user.token })),
   );
@@ -57,7 +58,7 @@ test("entries come newest first, numbered without a gap, never older than the on
 });
 
 test("looking at the trail is in the trail", async () => {
-  const tenant = await api.tenant();
+  const tenant = await api.newTenant();
   await list(tenant);
   expect((await list(tenant)).body.data).toMatchObject([
     { seq: 1, action: "list_audit", outcome: "success" },
@@ -65,7 +66,7 @@ test("looking at the trail is in the trail", async () => {
 });
 
 test("pages neither skip nor repeat, whatever the filter, while entries are added", async () => {
-  const tenant = await api.tenant();
+  const tenant = await api.newTenant();
   const key = await api.apiKey(tenant);
   for (let i = 0; i < 12; i += 1) {
     await api.send("POST", "/data", {
@@ -100,7 +101,7 @@ test("pages neither skip nor repeat, whatever the filter, while entries are adde
 });
 
 test("from is inclusive, to is exclusive", async () => {
-  const tenant = await api.tenant();
+  const tenant = await api.newTenant();
   for (let i = 0; i < 3; i += 1) {
     await api.send("GET", `/data/${i}`, { as: tenant.user.token });
     const { timestamp } = (await api.trail(tenant)).at(-1) as AuditEntry;
@@ -112,7 +113,7 @@ test("from is inclusive, to is exclusive", async () => {
 });
 
 test("a filter that finds little leads on through pages that hold less than asked", async () => {
-  const tenant = await api.tenant();
+  const tenant = await api.newTenant();
   await api.send("GET", "/data/needle", { as: tenant.user.token });
   for (let i = 0; i < 11; i += 1) {
     await Promise.all(
@@ -127,16 +128,16 @@ test("a filter that finds little leads on through pages that hold less than aske
 });
 
 test("a full outbox refuses with 503 and leaves nothing undone half", async () => {
-  const tenant = await api.tenant();
+  const tenant = await small.tenant();
   await api.redis.xadd(tenant.keys.outbox, "1-0", "filler", "1");
   for (let i = 2; i <= 1500; i += 1) void api.redis.xadd(tenant.keys.outbox, `${i}-0`, "filler", "1");
   await api.redis.hset(tenant.keys.tenant, "seq", 1500);
-  const refused = await api.send("POST", "/data", { as: tenant.admin.token, json: { key: "a", value: 1 } });
+  const refused = await small.send("POST", "/data", { as: tenant.admin.token, json: { key: "a", value: 1 } });
   expectProblem(refused, 503, "audit_unavailable");
   expect(refused.headers.get("retry-after")).toBe("1");
   expect(await api.redis.exists(tenant.keys.item("a"))).toBe(0);
   await api.redis.xdel(tenant.keys.outbox, "1-0");
-  const taken = await api.send("POST", "/data", { as: tenant.admin.token, json: { key: "a", value: 1 } });
+  const taken = await small.send("POST", "/data", { as: tenant.admin.token, json: { key: "a", value: 1 } });
   expect(taken.status).toBe(201);
 });
 

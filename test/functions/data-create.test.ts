@@ -2,8 +2,9 @@ import { afterAll, expect, test } from "vitest";
 import { createHarness } from "../support/harness.ts";
 import { expectProblem } from "../support/samples.ts";
 
-const api = await createHarness({ LATCHKEY_VALUE_MAX_BYTES: "1024" });
-afterAll(() => api.close());
+const api = await createHarness();
+const small = await createHarness({ LATCHKEY_VALUE_MAX_BYTES: "1024" });
+afterAll(() => Promise.all([api.close(), small.close()]));
 
 test("a new item: 201 with its place and tag, and an entry without its value", async () => {
   const tenant = await api.tenant();
@@ -45,9 +46,9 @@ test("the key may stand in the query; in both places it must be the same", async
 });
 
 test("a value may have just the size that is allowed, in bytes of JSON", async () => {
-  const { admin } = await api.tenant();
+  const { admin } = await small.tenant();
   const create = (key: string, value: string) =>
-    api.send("POST", "/data", { as: admin.token, json: { key, value } });
+    small.send("POST", "/data", { as: admin.token, json: { key, value } });
   expect((await create("fits", "x".repeat(1022))).status).toBe(201);
   expectProblem(await create("longer", "x".repeat(1023)), 413, "payload_too_large");
   expectProblem(await create("wider", "é".repeat(512)), 413, "payload_too_large");

@@ -114,6 +114,21 @@ test("without a credential nobody can make the server hold more than 32 KiB of a
   expect(status(answer)).toBe(413);
 });
 
+test.each(["Content-Length: 300000", "Transfer-Encoding: chunked"])(
+  "a body that is too large is in nobody's way: the next request on its connection is answered (%s)",
+  async (length) => {
+    const body = " ".repeat(300_000);
+    const chunked = `${body.length.toString(16)}\r\n${body}\r\n0\r\n\r\n`;
+    const post = (headers: string, content: string) =>
+      `POST /token HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n${headers}\r\n\r\n${content}`;
+    const answer = await raw(
+      post(length, length.startsWith("Content") ? body : chunked) +
+        post("Connection: close\r\nContent-Length: 2", "[]"),
+    );
+    expect([...answer.matchAll(/HTTP\/1\.1 (\d+)/g)].map(([, code]) => code)).toEqual(["413", "422"]);
+  },
+);
+
 test("what is on disk is for its owner only", () => {
   const mode = (path: string) => statSync(join(folder, path)).mode & 0o777;
   expect(mode(".latchkey") & 0o077).toBe(0);

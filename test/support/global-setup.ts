@@ -6,6 +6,10 @@ import { ownRedis } from "./own-redis.ts";
 declare module "vitest" {
   interface ProvidedContext {
     redisUrl: string;
+    /** Where the contract suite sends its requests: this process, a gateway of its own, or what is deployed at CONTRACT_URL. */
+    through: "process" | "nginx" | "url";
+    /** The gateway, with the secrets of its functions, for who needs no other settings. */
+    gateway: { readonly origin: string; readonly secrets: Record<string, string> } | undefined;
   }
 }
 

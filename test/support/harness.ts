@@ -1,4 +1,4 @@
-/** The whole API in this process, over a real Redis, with fresh tenants and a record of everything that left. */
+/** The API as the suites see it, wherever it runs, with tenants to use and a record of everything that left. */
 import type { Redis } from "ioredis";
 import { inject } from "vitest";
 import { looksLikeApiKey } from "../../shared/api-key.ts";
@@ -11,8 +11,12 @@ import { createPasswordHasher } from "../../shared/node/passwords.ts";
 import { createProcess } from "../../shared/node/server.ts";
 import type { Role } from "../../shared/permissions.ts";
 import { type TenantKeys, tenantKeys, tenantTag } from "../../shared/redis/keys.ts";
+import type { Store } from "../../shared/redis/store.ts";
 import { createTenant, createUser } from "../../shared/redis/tenants.ts";
-import { createTokenIssuer } from "../../shared/tokens.ts";
+import { createTokenIssuer, type TokenIssuer } from "../../shared/tokens.ts";
+import { deployedStand, sendable } from "./deployed.ts";
+import { startGateway } from "./gateway.ts";
+import { createHttpClient, type Incoming, type Outgoing } from "./http-client.ts";
 
 export interface Answer {
   readonly status: number;
@@ -36,6 +40,7 @@ export interface Send {
 export interface TestUser {
   readonly id: string;
   readonly username: string;
+  readonly password: string;
   readonly token: string;
 }
 export interface TestTenant {
@@ -47,17 +52,21 @@ export interface TestTenant {
 
 export const PASSWORD = "correct horse battery staple";
 
-export type Harness = Awaited<ReturnType<typeof createHarness>>;
+/** Where a suite's requests go, and what it may look into. */
+type Stand = Awaited<ReturnType<typeof localStand>>;
 
-/** @param env changes to the configuration */
-export async function createHarness(env: Record<string, string> = {}) {
-  const secrets = await makeSecrets("demo");
-  const config: Config = parseConfig({
+const openStand = (env: Record<string, string>): Promise<Stand> =>
+  inject("through") === "url" ? deployedStand(env) : localStand(env);
+
+/** The whole API in this process; with `through: "nginx"` the requests go to processes of their own instead. */
+async function localStand(env: Record<string, string>) {
+  const settings = {
     LATCHKEY_MODE: "local",
     REDIS_URL: inject("redisUrl"),
-    ...secrets,
+    ...(inject("gateway")?.secrets ?? (await makeSecrets("demo"))),
     ...env,
-  });
+  };
+  const config: Config = parseConfig(settings);
   const functions = await loadPublicFunctions();
   const logLines: string[] = [];
   const log = createLog("debug", schemasOf(functions), { write: (line) => void logLines.push(line) });
@@ -70,7 +79,80 @@ export async function createHarness(env: Record<string, string> = {}) {
     audience: config.LATCHKEY_JWT_AUDIENCE,
     lifetime: 600,
   });
-  const passwordHash = createPasswordHasher(1).hash(PASSWORD, "tests");
+  const gateway = inject("through") === "nginx" ? await openGateway(settings, env) : undefined;
+
+  async function send({ method, path, headers, body }: Outgoing, from?: string): Promise<Incoming> {
+    const request = new Request(`http://latchkey.test${path}`, {
+      method,
+      headers,
+      ...(body === undefined ? {} : { body: body as BodyInit, duplex: "half" as const }),
+    });
+    const peer = from === undefined ? {} : { incoming: { socket: { remoteAddress: from } } };
+    const response = await app.fetch(request, peer);
+    return { status: response.status, headers: response.headers, text: await response.text() };
+  }
+
+  return {
+    ...{ app, config, functions, redis, store, secrets: settings as Record<string, string>, logLines, issue },
+    send: gateway?.send ?? send,
+    /** A tenant that nobody else has, with an admin and a user. */
+    tenant: () => makeTenant(store, issue),
+    /** The same; where the API is deployed already there is none. */
+    newTenant: () => makeTenant(store, issue),
+    /** What the tenant has in the store besides its audit trail. */
+    storedKeys: async ({ keys }: TestTenant): Promise<string[]> =>
+      (await redis.keys(`*${keys.tag}*`)).filter((key) => key !== keys.outbox).sort(),
+    /** Entries of the tenant's trail, oldest first, read straight from the stream. */
+    trail: (tenant: TestTenant) => readTrail(redis, tenant),
+    async close() {
+      await gateway?.close();
+      await close(5_000);
+      await redis.quit();
+    },
+  };
+}
+
+/** The one that all share, or one of its own for changed settings. */
+async function openGateway(settings: Record<string, string>, changes: Record<string, string>) {
+  const shared = Object.keys(changes).length === 0 ? inject("gateway") : undefined;
+  const own = shared === undefined ? await startGateway(settings) : undefined;
+  const client = createHttpClient((shared ?? own)?.origin ?? "");
+  return {
+    send: (outgoing: Outgoing, from?: string) => client.send(sendable(outgoing, from)),
+    async close() {
+      client.close();
+      await own?.stop();
+    },
+  };
+}
+
+let passwordHash: Promise<string> | undefined;
+const makeHash = (): Promise<string> => {
+  passwordHash ??= createPasswordHasher(1).hash(PASSWORD, "tests");
+  return passwordHash;
+};
+
+async function makeTenant(store: Store, issue: TokenIssuer): Promise<TestTenant> {
+  const id = `t-${crypto.randomUUID()}`;
+  await createTenant(store, id);
+  const user = async (role: Role): Promise<TestUser> => {
+    const username = `${role}@${id}`;
+    const userId = await createUser(store, id, { username, passwordHash: await makeHash(), role });
+    if (userId === undefined) throw new Error(`${username} is taken`);
+    const { token } = await issue({ tenantId: id, userId, role, epoch: 0 });
+    return { id: userId, username, password: PASSWORD, token };
+  };
+  return { id, keys: tenantKeys(tenantTag(id)), admin: await user("admin"), user: await user("user") };
+}
+
+export type Harness = Awaited<ReturnType<typeof createHarness>>;
+
+/**
+ * @param env changes to the configuration. Where the API is deployed already nobody can change it: then a test that sends
+ * something, or looks into what only a process of ours would show, is skipped with the reason.
+ */
+export async function createHarness(env: Record<string, string> = {}) {
+  const stand = await openStand(env);
   const answers: { readonly function: string; readonly text: string }[] = [];
 
   async function send(
@@ -86,57 +168,16 @@ export async function createHarness(env: Record<string, string> = {}) {
     if (body instanceof ReadableStream) all.set("transfer-encoding", "chunked");
     if (typeof body === "string") all.set("content-length", String(Buffer.byteLength(body)));
     if (body instanceof Uint8Array) all.set("content-length", String(body.byteLength));
-    const request = new Request(`http://latchkey.test${path}`, {
-      method,
-      headers: all,
-      ...(body === undefined ? {} : { body: body as BodyInit, duplex: "half" as const }),
-    });
-    const env = from === undefined ? {} : { incoming: { socket: { remoteAddress: from } } };
-    const response = await app.fetch(request, env);
-    const text = await response.text();
-    answers.push({
-      function: `${method} ${path}`,
-      text: `${JSON.stringify([...response.headers])}\n${text}`,
-    });
-    return {
-      status: response.status,
-      headers: response.headers,
-      text,
-      body: text === "" ? undefined : parse(text),
-    };
-  }
-
-  async function tenantWith(id: string): Promise<TestTenant> {
-    await createTenant(store, id);
-    return {
-      id,
-      keys: tenantKeys(tenantTag(id)),
-      admin: await user(id, "admin"),
-      user: await user(id, "user"),
-    };
-  }
-
-  async function user(tenantId: string, role: Role): Promise<TestUser> {
-    const username = `${role}@${tenantId}`;
-    const id = await createUser(store, tenantId, { username, passwordHash: await passwordHash, role });
-    if (id === undefined) throw new Error(`${username} is taken`);
-    const { token } = await issue({ tenantId, userId: id, role, epoch: 0 });
-    return { id, username, token };
+    const answer = await stand.send({ method, path, headers: all, body }, from);
+    const text = `${JSON.stringify([...answer.headers])}\n${answer.text}`;
+    answers.push({ function: `${method} ${path}`, text });
+    return { ...answer, body: answer.text === "" ? undefined : parse(answer.text) };
   }
 
   return {
-    app,
-    config,
-    functions,
-    redis,
-    store,
-    secrets,
-    logLines,
+    ...stand,
     answers,
-    issue,
     send,
-    /** A tenant that nobody else has, with an admin and a user. */
-    tenant: () => tenantWith(`t-${crypto.randomUUID()}`),
     /** A new API key of the tenant: its id and text. */
     async apiKey(tenant: TestTenant, settings: object = {}): Promise<{ id: string; text: string }> {
       const { body } = await send("POST", "/api-keys", {
@@ -145,12 +186,6 @@ export async function createHarness(env: Record<string, string> = {}) {
       });
       if (!looksLikeApiKey(body?.key_value ?? "")) throw new Error(`no key: ${JSON.stringify(body)}`);
       return { id: body.key_id, text: body.key_value };
-    },
-    /** Entries of the tenant's trail, oldest first, read straight from the stream. */
-    trail: (tenant: TestTenant) => readTrail(redis, tenant),
-    async close() {
-      await close(5_000);
-      await redis.quit();
     },
   };
 }

@@ -1,7 +1,7 @@
 /** For every route a request that succeeds, so that shared suites can take it and spoil one thing at a time. */
 import { expect } from "vitest";
 import type { RouteId } from "../../shared/routes.ts";
-import { type Answer, type Harness, PASSWORD, type Send, type TestTenant } from "./harness.ts";
+import type { Answer, Harness, Send, TestTenant } from "./harness.ts";
 
 export interface Sample {
   readonly path: string;
@@ -21,7 +21,7 @@ async function itemExists(api: Harness, { admin }: TestTenant): Promise<void> {
 export const samples: Record<RouteId, (api: Harness, tenant: TestTenant) => Promise<Sample>> = {
   "token-issue": async (_, { admin }) => ({
     path: "/token",
-    json: { username: admin.username, password: PASSWORD },
+    json: { username: admin.username, password: admin.password },
     status: 200,
   }),
   "users-me": async () => ({ path: "/users/me", status: 200 }),

@@ -1,6 +1,7 @@
 /** Files that are made from the code, by their paths. Each is committed, and a test proves that it is current. */
 import { readFileSync } from "node:fs";
 import { httpRoutes } from "./manifests/http-routes.ts";
+import { nginxConfiguration } from "./manifests/nginx.ts";
 import { knativeServices } from "./manifests/services.ts";
 import { toYaml } from "./manifests/to-yaml.ts";
 import { auditDashboard } from "./monitoring/audit-dashboard.ts";
@@ -16,6 +17,7 @@ export const generated: Readonly<Record<string, (current: string) => string | Pr
   "k8s/grafana/dashboards/service.json": serviceDashboard,
   "k8s/prometheus/rules/recording.yml": () =>
     recordingRules([serviceDashboard(), readFileSync(alerts, "utf8")]),
+  "k8s/components/nginx-gateway/nginx.conf": nginxConfiguration,
   "k8s/gateway/httproutes.yaml": () => toYaml(httpRoutes()),
   "knative/services.yaml": async () => toYaml(await knativeServices()),
 };

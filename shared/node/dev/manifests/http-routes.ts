@@ -11,6 +11,7 @@
  * expressions and prefixes is not specified.
  */
 import { type Endpoint, routes } from "../../../routes.ts";
+import { expressionOf, hostOf, publicPaths } from "./public-paths.ts";
 
 type PathMatch = { readonly type: "Exact" | "PathPrefix" | "RegularExpression"; readonly value: string };
 interface Rule {
@@ -34,19 +35,14 @@ export function httpRoutes(table: readonly Endpoint[] = routes): object[] {
 }
 
 function rulesOf(endpoints: readonly Endpoint[]): Rule[] {
-  const templates = Map.groupBy(endpoints, ({ path }) => path);
-  return [...templates].flatMap(([template, ofPath]) => {
-    const path = pathMatch(template, [...templates.keys()]);
-    // Any function of a path knows what the path allows: it answers OPTIONS, and 405 to what nobody takes.
-    const { id: fallback } = ofPath.find(({ method }) => method === "GET") ?? (ofPath[0] as Endpoint);
-    return [
-      ...ofPath.map(({ id, method }) => ({
-        path,
-        methods: method === "GET" ? ["GET", "HEAD"] : [method],
-        id,
-      })),
-      { path, methods: [], id: fallback },
-    ];
+  const paths = publicPaths(endpoints);
+  return paths.flatMap((one) => {
+    const path = pathMatch(
+      one.path,
+      paths.map((other) => other.path),
+    );
+    const named = one.methods.map(({ id, names }) => ({ path, methods: names, id }));
+    return [...named, { path, methods: [], id: one.fallback }];
   });
 }
 
@@ -56,8 +52,7 @@ function pathMatch(template: string, all: readonly string[]): PathMatch {
   if (prefix === template) return { type: "Exact", value: template };
   const alike = all.filter((one) => one.includes("{") && prefixOf(one) === prefix);
   if (alike.length === 1) return { type: "PathPrefix", value: prefix };
-  const expression = template.replaceAll(".", "\\.").replaceAll(/\{\w+\}/g, "[^/]+");
-  return { type: "RegularExpression", value: expression };
+  return { type: "RegularExpression", value: expressionOf(template) };
 }
 
 const httpRoute = (name: string, rules: readonly Rule[]): object => ({
@@ -68,7 +63,7 @@ const httpRoute = (name: string, rules: readonly Rule[]): object => ({
     parentRefs: [{ name: "latchkey" }],
     rules: rules.map(({ path, methods, id }) => ({
       matches: methods.length === 0 ? [{ path }] : methods.map((method) => ({ path, method })),
-      filters: [{ type: "URLRewrite", urlRewrite: { hostname: `${id}.latchkey.svc.cluster.local` } }],
+      filters: [{ type: "URLRewrite", urlRewrite: { hostname: hostOf(id) } }],
       backendRefs: [{ name: "kourier-internal", namespace: "kourier-system", port: 80 }],
     })),
   },

@@ -1,0 +1,43 @@
+/**
+ * `npm run contract -- --url https://api.example.com`: the contract suite against what is deployed there. The users of two
+ * tenants that exist for tests are given by CONTRACT_ADMIN_1, CONTRACT_USER_1, CONTRACT_ADMIN_2 and CONTRACT_USER_2, each
+ * `<username>:<password>`. What is made there is deleted again, but for the entries of their audit trails. Tests that need more
+ * than requests (other settings, a look into the store) are skipped, each with its reason.
+ */
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import { startVitest } from "vitest/node";
+import { CONTRACT } from "./support/contract.ts";
+import { DEPLOYED } from "./support/deployed-at.ts";
+
+const usage = "Usage: npm run contract -- --url <https://host>";
+
+function fail(message: string): never {
+  process.stderr.write(`${message}\n`);
+  process.exit(1);
+}
+
+function originFrom(args: string[]): string {
+  const { values } = parseArgs({ args, options: { url: { type: "string" } } });
+  const url = URL.parse(values.url ?? "");
+  if (url === null || !/^https?:$/.test(url.protocol) || url.pathname !== "/") fail(usage);
+  return url.origin;
+}
+
+process.env[DEPLOYED.url] = originFrom(process.argv.slice(2));
+const missing = DEPLOYED.tenants.flatMap((one) => Object.values(one)).filter((name) => !process.env[name]);
+if (missing.length > 0) fail(`${usage}\nNot set: ${missing.join(", ")}`);
+
+const vitest = await startVitest("test", [], {
+  root: fileURLToPath(new URL("..", import.meta.url)),
+  config: false,
+  watch: false,
+  reporters: ["verbose"],
+  include: [...CONTRACT],
+  provide: { through: "url", gateway: undefined, redisUrl: "" },
+  // All files share two tenants.
+  fileParallelism: false,
+  testTimeout: 60_000,
+  hookTimeout: 60_000,
+});
+await vitest.close();
