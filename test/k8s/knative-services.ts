@@ -1,5 +1,5 @@
 /** Knative's Services as these tests read them. */
-import { existsSync } from "node:fs";
+import { overlays } from "./overlays.ts";
 import { type Manifest, ofKind, render } from "./render.ts";
 
 interface Variable {
@@ -42,6 +42,4 @@ export const podOf = (service: Manifest<Service>): PodSpec => service.spec.templ
 export const containerOf = (service: Manifest<Service>): Container => podOf(service).containers[0];
 
 /** Where Services stand: alone, and in what is deployed. */
-export const serviceFolders = ["knative", "k8s/overlays/dev", "k8s/overlays/prod"].filter((folder) =>
-  existsSync(new URL(`../../${folder}/kustomization.yaml`, import.meta.url)),
-);
+export const serviceFolders = ["knative", ...overlays];
