@@ -13,6 +13,7 @@ import {
   seal,
 } from "../events.ts";
 import { encodeEvent } from "./cloud-events.ts";
+import { createSender, type Send } from "./sender.ts";
 
 /**
  * Why entries are left to the relay: the queue was `full`, the sink refused them or was not reached (`failed`), it did
@@ -59,18 +60,6 @@ const systemClock: Clock = {
   },
 };
 
-/** What is used of `fetch`. It must reuse connections, as the global one does in Node. */
-export type Fetch = (
-  url: string,
-  init: {
-    readonly method: "POST";
-    readonly headers: Record<string, string>;
-    readonly body: string;
-    readonly signal: AbortSignal;
-    readonly redirect: "manual";
-  },
-) => Promise<Pick<Response, "status" | "body">>;
-
 export interface PublisherOptions {
   /** K_SINK. */
   readonly sink: string;
@@ -78,7 +67,8 @@ export interface PublisherOptions {
   readonly source: string;
   readonly overrides?: EventOverrides;
   readonly observe: PublisherObserver;
-  readonly fetch?: Fetch;
+  /** In place of one that reaches the sink. */
+  readonly send?: Send;
   readonly clock?: Clock;
   readonly limits?: Partial<typeof publisherLimits>;
 }
@@ -93,11 +83,18 @@ export interface Publisher {
   close(deadlineMs: number): Promise<boolean>;
 }
 
+/** A POST that can be called off. */
+interface Way {
+  isCut: boolean;
+  cancel: () => void;
+}
+
 /** Each entry that is published is observed exactly once, as published or as left. */
 export function createPublisher(options: PublisherOptions): Publisher {
   const { sink, source, overrides = {}, observe, clock = systemClock } = options;
-  const fetch = options.fetch ?? globalThis.fetch.bind(globalThis);
   const limits = { ...publisherLimits, ...options.limits };
+  const sender = createSender(sink, limits.inFlight);
+  const { send = sender.send } = options;
   const budget = dataBudget(source, overrides);
 
   /** Bundles that still take entries, and complete ones; both with the oldest first. */
@@ -124,7 +121,7 @@ export function createPublisher(options: PublisherOptions): Publisher {
     while (cutOffs.size < limits.inFlight) {
       const bundle = takeDue();
       if (bundle === undefined) break;
-      void send(bundle);
+      void dispatch(bundle);
     }
     const next = oldestOf(open);
     // With all places taken, the next answer comes here again.
@@ -145,20 +142,21 @@ export function createPublisher(options: PublisherOptions): Publisher {
   }
 
   /** Never rejects. */
-  async function send(bundle: Bundle): Promise<void> {
+  async function dispatch(bundle: Bundle): Promise<void> {
     const started = clock.now();
-    const abort = new AbortController();
+    const way: Way = { isCut: false, cancel: () => {} };
     let cutOff: (reason: "timeout" | "stopped") => void = () => {};
-    // Raced rather than left to the signal: a fetch that ignores it must not hold its place.
+    // Raced: whoever cannot be called off must not hold a place.
     const cut = new Promise<"timeout" | "stopped">((resolve) => {
       cutOff = (reason) => {
         resolve(reason);
-        abort.abort();
+        way.isCut = true;
+        way.cancel();
       };
     });
     cutOffs.add(cutOff);
     const cancelTimeout = clock.after(limits.timeoutMs, () => cutOff("timeout"));
-    const result = await Promise.race([post(bundle, abort.signal).catch(() => "failed" as const), cut]);
+    const result = await Promise.race([post(bundle, way).catch(() => "failed" as const), cut]);
     cancelTimeout();
     cutOffs.delete(cutOff);
 
@@ -169,13 +167,12 @@ export function createPublisher(options: PublisherOptions): Publisher {
     sendDue();
   }
 
-  async function post(bundle: Bundle, signal: AbortSignal): Promise<number> {
+  async function post(bundle: Bundle, way: Way): Promise<number> {
     const { headers, body } = await encodeEvent(seal(source, bundle, overrides));
-    signal.throwIfAborted();
-    // An audit trail goes where the configuration says, not where an answer says.
-    const response = await fetch(sink, { method: "POST", headers, body, signal, redirect: "manual" });
-    await discard(response);
-    return response.status;
+    if (way.isCut) throw new Error("cut off");
+    const { answered, cancel } = send(headers, body);
+    way.cancel = cancel;
+    return answered;
   }
 
   function release(bundle: Bundle): void {
@@ -217,6 +214,7 @@ export function createPublisher(options: PublisherOptions): Publisher {
         onEmpty = () => {
           cancel();
           wake?.cancel();
+          sender.close();
           resolve(inTime);
         };
       });
@@ -228,17 +226,3 @@ export function createPublisher(options: PublisherOptions): Publisher {
 }
 
 const oldestOf = (bundles: ReadonlyMap<string, Bundle>): Bundle | undefined => bundles.values().next().value;
-
-/** A broker answers without a body; more than this of one is not worth a connection. */
-const MAX_ANSWER_BYTES = 64 * 1024;
-
-/** Read an answer to its end, without which its connection is not used again. */
-async function discard({ body }: Pick<Response, "body">): Promise<void> {
-  const reader = body?.getReader();
-  for (let bytes = 0; reader !== undefined; ) {
-    const { done, value } = await reader.read();
-    if (done) return;
-    bytes += value.byteLength;
-    if (bytes > MAX_ANSWER_BYTES) return reader.cancel();
-  }
-}

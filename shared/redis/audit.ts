@@ -99,16 +99,20 @@ export type Appended = readonly [seq: string, fields: readonly string[]];
 
 /** The same entry as `decodeEntry` reads from the outbox, put together without asking for it. */
 export const appendedEntry = (tenantId: string, [seq, fields]: Appended, context: string): AuditEntry =>
-  decodeEntry(tenantId, seq, ["context", context, ...fields]);
+  entryOf(tenantId, seq, ["context", context, ...fields]);
 
-/** The entry that an outbox record stands for. Pure: the same record is the same entry for ever. */
-export function decodeEntry(tenantId: string, streamId: string, fields: readonly string[]): AuditEntry {
+/** The entry that an outbox record stands for. Pure: the same record is the same entry for ever. @throws when it is none */
+export const decodeEntry = (tenantId: string, streamId: string, fields: readonly string[]): AuditEntry =>
+  auditEntry.parse(entryOf(tenantId, streamId, fields));
+
+/** What has just been written needs no proof that it is an entry: a fifth of the time that this takes. */
+function entryOf(tenantId: string, streamId: string, fields: readonly string[]): AuditEntry {
   const record: Record<string, string> = {};
   for (let i = 0; i + 1 < fields.length; i += 2) record[fields[i] as string] = fields[i + 1] as string;
   const { details, ...context } = JSON.parse(record["context"] ?? "{}") as { details?: object };
   const actor = record["actor"] ?? "";
   const separator = actor.indexOf(":");
-  return auditEntry.parse({
+  return {
     ...context,
     seq: seqOf(streamId),
     timestamp: toTime(record["at"]),
@@ -122,5 +126,5 @@ export function decodeEntry(tenantId: string, streamId: string, fields: readonly
       ...(record["version"] === undefined ? {} : { version: Number(record["version"]) }),
       ...(record["expires_at"] === undefined ? {} : { expires_at: toTime(record["expires_at"]) }),
     },
-  });
+  } as AuditEntry;
 }
