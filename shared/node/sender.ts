@@ -10,7 +10,7 @@ const IDLE_TIMEOUT = 4_000;
 /** A broker answers without a body; more than this of one is not worth a connection. */
 const MAX_ANSWER_BYTES = 64 * 1024;
 
-export interface Sending {
+interface Sending {
   /** The status, once the answer is read. Rejects when there is no whole answer. */
   readonly answered: Promise<number>;
   cancel(): void;
