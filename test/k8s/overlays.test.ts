@@ -2,7 +2,7 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { expect, test } from "vitest";
 import { parse } from "yaml";
-import { environment } from "../../shared/config.ts";
+import { environment, parseRedisConfig } from "../../shared/config.ts";
 import { clusterSecrets } from "../../shared/node/dev/cluster-secrets.ts";
 import { makeSecrets } from "../../shared/node/dev/make-secrets.ts";
 import { matches } from "./network-policies.ts";
@@ -307,6 +307,24 @@ for (const [name, variant] of Object.entries(variants)) {
         .map(([, all]) => all);
       expect(Object.keys(data ?? {}).filter((variable) => !(variable in environment.shape))).toEqual([]);
       expect(Object.keys(data ?? {}).length).toBeGreaterThan(3);
+    });
+
+    test("operators' commands find Redis with what the pod `admin` gets", () => {
+      const admin = pods.find((pod) => pod.name === "admin") as Pod;
+      const env = Object.assign(
+        {},
+        ...dataOf(admin).map(([kind, data]) =>
+          kind === "ConfigMap"
+            ? configMaps.get(data)
+            : Object.fromEntries((secrets[data] ?? []).map((key) => [key, "x"])),
+        ),
+      );
+      expect(() => parseRedisConfig(env)).not.toThrow();
+      expect(env).toMatchObject({ REDIS_PASSWORD: "x" });
+    });
+
+    test("the namespace comes first", () => {
+      expect(objects[0]).toMatchObject({ kind: "Namespace", metadata: { name: OURS } });
     });
 
     test("whatever Prometheus looks for it may find", () => {
