@@ -195,7 +195,8 @@ function parse<Schema extends typeof environment | typeof redisEnvironment>(
     Object.entries(env).filter(([, value]) => value !== undefined && value !== ""),
   );
   const isSet = (name: string) => name in set;
-  const parsed = schema.safeParse(set);
+  // Done once, so compiling code for it would cost more of a start than it saves.
+  const parsed = schema.safeParse(set, { jitless: true });
   const problems = [...more(isSet), ...redisProblems(isSet)];
   for (const { path, message } of parsed.error?.issues ?? []) {
     const variable = String(path[0]);

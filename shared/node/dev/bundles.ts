@@ -37,7 +37,7 @@ export async function writeBundles(folder: string): Promise<Record<string, Bundl
   const bundles: Record<string, Bundle> = {};
   for (const name of bundleNames) bundles[name] = await writeBundle(name, folder);
   const packages = [...copyNative(folder), ...Object.values(bundles).flatMap(packagesIn)];
-  writeFileSync(join(folder, "package.json"), '{ "type": "module" }\n');
+  writeFileSync(join(folder, "package.json"), '{ "type": "commonjs" }\n');
   writeFileSync(join(folder, "sbom.cdx.json"), sbom(root, packages));
   writeFileSync(join(folder, "THIRD-PARTY-LICENSES.txt"), licenseTexts(packages));
   cpSync(join(root, "LICENSE"), join(folder, "LICENSE"));
@@ -54,15 +54,15 @@ async function writeBundle(name: string, folder: string): Promise<Bundle> {
     outfile: join(folder, `${name}.js`),
     bundle: true,
     minify: true,
-    format: "esm",
+    // Starts a twentieth faster than an ES module, with a twentieth less memory: Node does not load its ESM loader.
+    format: "cjs",
+    logOverride: { "empty-import-meta": "error" },
     platform: "node",
     target: "node24",
-    // CommonJS packages call require() for what Node brings, which an ES module does not have.
-    banner: { js: 'import{createRequire}from"node:module";const require=createRequire(import.meta.url);' },
     legalComments: "none",
     // `debug` tries supports-color and does without it; only dev tools bring it.
     external: [NATIVE, "supports-color"],
-    plugins: [leaveOut((await loadFunctions(name)) ?? []), embedLua],
+    plugins: [leaveOut((await loadFunctions(name)) ?? []), embedLua, quickIoredis],
     metafile: true,
   });
   const [output] = Object.values(metafile.outputs);
@@ -82,12 +82,12 @@ function entry(name: string): string {
   if (name !== "all") {
     return `import * as own from "./functions/${name}.ts";
       import { run, servablesOf } from "./shared/node/run.ts";
-      await run(servablesOf(own));`;
+      void run(servablesOf(own));`;
   }
   const imports = routes.map(({ id }, index) => `import f${index} from "./functions/${id}.ts";`);
   return `${imports.join("")}
     import { run } from "./shared/node/run.ts";
-    await run([${routes.map((_, index) => `f${index}`)}]);`;
+    void run([${routes.map((_, index) => `f${index}`)}]);`;
 }
 
 const leaveOut = (functions: readonly Servable[]): Plugin => ({
@@ -115,6 +115,25 @@ const embedLua: Plugin = {
         .map((file) => [file.replace(/\.lua$/, ""), readFileSync(join(folder, file), "utf8")] as const);
       return {
         contents: `const texts = ${JSON.stringify(Object.fromEntries(texts))}; export const readLua = (name) => texts[name];`,
+      };
+    });
+  },
+};
+
+/**
+ * ioredis adds 600 methods to a prototype one by one, and V8 copies the prototype's shape for each: a tenth of a
+ * function's start, and 6 MiB. A property that was deleted makes it a dictionary, which takes them as they come; V8 gives
+ * it a shape again when it is used.
+ */
+const quickIoredis: Plugin = {
+  name: "quick-ioredis",
+  setup({ onLoad }) {
+    const loop = "commands.forEach(";
+    onLoad({ filter: /\/ioredis\/built\/utils\/Commander\.js$/ }, ({ path }) => {
+      const text = readFileSync(path, "utf8");
+      if (!text.includes(loop)) throw new Error(`ioredis has changed, so this may be needless: ${path}`);
+      return {
+        contents: text.replace(loop, `Commander.prototype._ = 0; delete Commander.prototype._; ${loop}`),
       };
     });
   },

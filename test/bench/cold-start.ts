@@ -1,0 +1,179 @@
+/**
+ * `npm run bench:cold-start [-- <rounds>]`: how long after being started a function, bundled and with its compiled code as
+ * in the image, has answered its first authenticated request; and what it takes of memory when idle. Against a bare
+ * node:http server, in turns, each round with its own ratio, because a shared machine is not the same a minute later.
+ */
+import { execFileSync, spawn } from "node:child_process";
+import { once } from "node:events";
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { writeBundles } from "../../shared/node/dev/bundles.ts";
+import { freePort } from "../../shared/node/dev/free-port.ts";
+import { makeSecrets } from "../../shared/node/dev/make-secrets.ts";
+import { type Route, routes } from "../../shared/routes.ts";
+import { ask, prepare } from "../support/endpoints.ts";
+import {
+  cleanUp,
+  createProcessTenant,
+  ownRedis,
+  repository,
+  send,
+  temporaryFolder,
+} from "../support/process.ts";
+
+const rounds = Number(process.argv[2] ?? 15);
+const TARGETS: Readonly<Record<string, number>> = { "token-issue": 2.2 };
+const TARGET = 1.8;
+const MEMORY_TARGET = 1.3;
+/** Milliseconds after the first answer until a process counts as idle. */
+const IDLE = 1_000;
+
+const BARE = `
+import { createServer } from "node:http";
+const server = createServer((_, response) => response.writeHead(200, { "content-type": "application/json" }).end("{}"));
+server.listen(process.env.PORT, "127.0.0.1", () => console.log(JSON.stringify({ port: server.address().port })));`;
+const BARE_REDIS = `
+import { createServer } from "node:http";
+import { Redis } from "ioredis";
+const redis = new Redis(process.env.REDIS_URL);
+const server = createServer((_, response) => redis.get("x").then((x) => response.end(JSON.stringify({ x }))));
+server.listen(process.env.PORT, "127.0.0.1", () => console.log(JSON.stringify({ port: server.address().port })));`;
+
+interface Start {
+  /** Milliseconds from the start of the process to its first answer. */
+  readonly wall: number;
+  /** Milliseconds of CPU, of all its threads, until then. */
+  readonly cpu: number;
+  /** Resident MiB, when idle. */
+  readonly memory: number;
+}
+
+const folder = join(temporaryFolder(), "dist");
+await writeBundles(folder);
+const cache = join(folder, ".compile-cache");
+execFileSync(process.execPath, [join(repository, "shared/node/dev/fill-compile-cache.ts"), folder, cache]);
+writeFileSync(join(folder, "bare.js"), BARE);
+// Beside the packages, as a program without a bundle would have it.
+const bareRedis = join(repository, "node_modules/.bare-redis.mjs");
+writeFileSync(bareRedis, BARE_REDIS);
+
+const redisPort = await freePort();
+const redis = await ownRedis(["--appendonly", "no", "--port", String(redisPort)]);
+const secrets = await makeSecrets("bench");
+const tenant = await createProcessTenant(redis.redis, secrets, "bench");
+const env = { ...secrets, NODE_COMPILE_CACHE: cache, PORT: "0", REDIS_URL: `redis://127.0.0.1:${redisPort}` };
+
+async function launch(program: string) {
+  const started = performance.now();
+  const child = spawn(process.execPath, [program], {
+    cwd: folder,
+    env,
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  const [line] = await once(child.stdout.setEncoding("utf8"), "data");
+  const [, port] = /"port":(\d+)/.exec(line) ?? [];
+  if (port === undefined) throw new Error(`${program} does not listen: ${line}`);
+  return { started, child, origin: `http://127.0.0.1:${port}` };
+}
+
+/** Start a program and ask it once. @param idle whether to wait until it is, to see what memory it takes then */
+async function start(
+  program: string,
+  request: (origin: string) => Promise<boolean>,
+  idle = false,
+): Promise<Start> {
+  const { started, child, origin } = await launch(program);
+  const isRight = await request(origin);
+  const wall = performance.now() - started;
+  if (!isRight) throw new Error(`${program} gave a wrong answer`);
+  const tasks = readdirSync(`/proc/${child.pid}/task`);
+  // proc(5), schedstat: the first figure is time spent on the CPU, in nanoseconds.
+  const cpu = tasks.map((task) =>
+    Number.parseInt(readFileSync(`/proc/${child.pid}/task/${task}/schedstat`, "utf8"), 10),
+  );
+  if (idle) await delay(IDLE);
+  const status = readFileSync(`/proc/${child.pid}/status`, "utf8");
+  const ended = once(child, "close");
+  child.kill("SIGKILL");
+  await ended;
+  const memory = Number(/VmRSS:\s+(\d+)/.exec(status)?.[1]) / 1024;
+  return { wall, cpu: cpu.reduce((sum, one) => sum + one, 0) / 1e6, memory };
+}
+
+const bare = (idle = false) =>
+  start("bare.js", async (origin) => (await send(origin, "GET", "/")).status === 200, idle);
+
+const all = await launch("all");
+async function own(route: Route): Promise<Start> {
+  const keyId = await prepare(all.origin, tenant, route.id);
+  return start(route.id, async (origin) => {
+    const { status, expected } = await ask(origin, route, tenant, keyId);
+    return status === expected;
+  });
+}
+
+const median = (values: readonly number[]): number =>
+  values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN;
+const say = (line: string) => process.stdout.write(`${line}\n`);
+
+try {
+  await benchStart();
+  await benchMemory();
+} finally {
+  all.child.kill();
+  redis.redis.disconnect();
+  await cleanUp();
+}
+
+async function benchStart(): Promise<void> {
+  say(
+    `Start to first authenticated answer; medians of ${rounds} rounds, bare node:http and function in turns`,
+  );
+  say("function              ms   bare ms   ratio  (CPU)   target");
+  for (const route of routes) {
+    const pairs: { ours: Start; bare: Start }[] = [];
+    // The first of each is not counted.
+    for (let round = 0; round <= rounds; round += 1)
+      pairs.push({ bare: await bare(), ours: await own(route) });
+    pairs.shift();
+    const of = (what: (pair: (typeof pairs)[number]) => number) => median(pairs.map(what));
+    const ratio = of(({ ours, bare }) => ours.wall / bare.wall);
+    const target = TARGETS[route.id] ?? TARGET;
+    say(
+      [
+        route.id.padEnd(16),
+        of(({ ours }) => ours.wall)
+          .toFixed(1)
+          .padStart(8),
+        of(({ bare }) => bare.wall)
+          .toFixed(1)
+          .padStart(9),
+        ratio.toFixed(2).padStart(7),
+        of(({ ours, bare }) => ours.cpu / bare.cpu)
+          .toFixed(2)
+          .padStart(7),
+        target.toFixed(1).padStart(8),
+        ratio > target ? "  missed" : "",
+      ].join(""),
+    );
+  }
+}
+
+async function benchMemory(): Promise<void> {
+  const [route] = routes.filter(({ id }) => id === "data-get");
+  const keyId = await prepare(all.origin, tenant, "data-get");
+  const asked = async (origin: string) => (await ask(origin, route as Route, tenant, keyId)).status === 200;
+  const simple = async (origin: string) => (await send(origin, "GET", "/")).status === 200;
+  const ours: number[] = [];
+  const yardstick: number[] = [];
+  for (let round = 0; round < 5; round += 1) {
+    yardstick.push((await start(bareRedis, simple, true)).memory);
+    ours.push((await start("data-get", asked, true)).memory);
+  }
+  const ratio = median(ours) / median(yardstick);
+  say(
+    `\nIdle memory (RSS): data-get ${median(ours).toFixed(1)} MiB, bare node:http + ioredis ` +
+      `${median(yardstick).toFixed(1)} MiB, ratio ${ratio.toFixed(2)}, target ${MEMORY_TARGET}${ratio > MEMORY_TARGET ? ", missed" : ""}`,
+  );
+}
