@@ -1,6 +1,6 @@
 /** Dashboards, alerts and recording rules as files: whether they fit each other and the code. monitoring.test.ts runs them. */
 import { execFileSync } from "node:child_process";
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { parse } from "yaml";
 import { exportedMetrics } from "../../shared/node/dev/monitoring/exported-metrics.ts";
@@ -41,10 +41,8 @@ describe.each(dashboards)("$file", ({ uid, title, description, panels, templatin
     const chosen = templating.list
       .filter(({ type }) => type === "datasource")
       .map(({ name, query }) => [name, query]);
-    const known = [
-      { type: "prometheus", uid: "prometheus" },
-      ...chosen.map(([name, type]) => ({ type, uid: `\${${name}}` })),
-    ];
+    const [{ type, uid }] = parse(read("k8s/grafana/datasources/prometheus.yaml")).datasources;
+    const known = [{ type, uid }, ...chosen.map(([name, type]) => ({ type, uid: `\${${name}}` }))];
     const asked = [
       ...panels.flatMap(({ datasource, targets = [] }) => [
         datasource,
@@ -54,6 +52,18 @@ describe.each(dashboards)("$file", ({ uid, title, description, panels, templatin
     ];
     for (const datasource of asked) if (datasource !== undefined) expect(known).toContainEqual(datasource);
   });
+});
+
+test("every dashboard and every file of rules is mounted", () => {
+  const mounted = (folder: string): string[] =>
+    parse(read(`k8s/${folder}/kustomization.yaml`)).configMapGenerator.flatMap(
+      ({ files }: { files: string[] }) => files,
+    );
+  expect(mounted("grafana")).toEqual(
+    expect.arrayContaining(dashboards.map(({ file }) => `dashboards/${file}`)),
+  );
+  const rules = readdirSync(new URL("k8s/prometheus/rules/", root)).map((file) => `rules/${file}`);
+  expect(mounted("prometheus")).toEqual(expect.arrayContaining(["prometheus.yml", ...rules]));
 });
 
 test.each(charts.map((panel): [string, Panel] => [panel.title, panel]))(

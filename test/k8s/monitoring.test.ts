@@ -124,9 +124,9 @@ describe.skipIf(!hasPrometheus)(
         { pod: "stranger", port: "user-port", address: nowhere },
         { pod: "data-get-ended", port: "user-port", address: nowhere, labels: ended, phase: "Succeeded" },
         { pod: "elsewhere", port: "user-port", address: nowhere, labels: ended, namespace: "other" },
-        ...["knative-serving", "knative-eventing"].map((namespace) => ({
-          ...{ pod: `${namespace}-1`, namespace, labels: { app: "activator" } },
-          ...{ port: "metrics", address: proxy },
+        ...["knative-serving", "knative-eventing", "kourier-system"].map((namespace) => ({
+          ...{ pod: `${namespace}-1`, namespace, labels: { app: "one" }, port: "metrics", address: proxy },
+          annotations: namespace === "kourier-system" ? { "prometheus.io/path": "/stats/prometheus" } : {},
         })),
       ];
     }
@@ -234,10 +234,16 @@ describe.skipIf(!hasPrometheus)(
       expect(of("latchkey")).toEqual(named.map((pod) => ({ ...pod, revision: `${pod.function}-00001` })));
       expect(of("queue-proxy")).toEqual(named);
       expect(of("knative")).toEqual(
-        ["knative-eventing", "knative-serving"].map((namespace) => ({
-          ...{ component: "activator", instance: `${namespace}-1`, namespace },
+        ["knative-eventing", "knative-serving", "kourier-system"].map((namespace) => ({
+          ...{ component: "one", instance: `${namespace}-1`, namespace },
         })),
       );
+      const paths = targets.map(({ labels, scrapeUrl }) => [
+        labels["namespace"],
+        new URL(scrapeUrl).pathname,
+      ]);
+      for (const [namespace, path] of paths)
+        expect(path).toBe(namespace === "kourier-system" ? "/stats/prometheus" : "/metrics");
       expect([...new Set(targets.map(({ labels }) => labels["job"]))].sort()).toEqual([
         ...["grafana", "knative", "latchkey", "loki", "prometheus", "queue-proxy"],
       ]);

@@ -33,20 +33,24 @@ export interface PodPort {
   readonly namespace?: string;
   readonly phase?: string;
   readonly labels?: Readonly<Record<string, string>>;
+  readonly annotations?: Readonly<Record<string, string>>;
 }
 
 /** As discovery with `role: pod` would list it (Prometheus's documentation of kubernetes_sd_config). */
-function discovered({ address, port, pod, namespace = "latchkey", phase = "Running", labels = {} }: PodPort) {
+function discovered({ address, port, pod, ...about }: PodPort) {
+  const { namespace = "latchkey", phase = "Running", labels = {}, annotations = {} } = about;
   const meta: Record<string, string> = {
     __meta_kubernetes_namespace: namespace,
     __meta_kubernetes_pod_name: pod,
     __meta_kubernetes_pod_phase: phase,
     __meta_kubernetes_pod_container_port_name: port,
   };
-  for (const [name, value] of Object.entries(labels)) {
-    const escaped = name.replaceAll(/\W/g, "_");
-    meta[`__meta_kubernetes_pod_label_${escaped}`] = value;
-    meta[`__meta_kubernetes_pod_labelpresent_${escaped}`] = "true";
+  for (const [kind, pairs] of Object.entries({ label: labels, annotation: annotations })) {
+    for (const [name, value] of Object.entries(pairs)) {
+      const escaped = name.replaceAll(/\W/g, "_");
+      meta[`__meta_kubernetes_pod_${kind}_${escaped}`] = value;
+      meta[`__meta_kubernetes_pod_${kind}present_${escaped}`] = "true";
+    }
   }
   return { targets: [address], labels: meta };
 }
@@ -109,6 +113,7 @@ export interface ActiveAlert {
 }
 export interface Target {
   readonly labels: Readonly<Record<string, string>>;
+  readonly scrapeUrl: string;
   readonly health: "up" | "down" | "unknown";
 }
 interface Rule {
