@@ -43,7 +43,8 @@ export function connectRedis(config: RedisConfig): Redis | Cluster {
   if (config.REDIS_CLUSTER_NODES !== undefined) {
     return new Cluster([...config.REDIS_CLUSTER_NODES], {
       redisOptions: options,
-      enableOfflineQueue: false,
+      // Nodes are reached at their first command, which has to wait for that.
+      enableOfflineQueue: true,
       clusterRetryStrategy: retryDelay,
       slotsRefreshTimeout: CONNECT_TIMEOUT,
       // ioredis would send a command again whose connection closed, although it may have happened.
@@ -88,16 +89,16 @@ function masterConnector(find: FindMaster, tls: ConnectionOptions | undefined) {
     override async connect(emit: (type: string, error: Error) => void) {
       this.connecting = true;
       for (;;) {
-        const master = await find();
+        const master = await find().catch((error) => error as Error);
         if (!this.connecting) throw new Error("Connection is closed.");
-        if (master !== undefined) {
+        if (!(master instanceof Error)) {
           this.stream = tls === undefined ? createConnection(master) : connectTls({ ...tls, ...master });
           this.stream.once("error", (error) => {
             this.firstError = error;
           });
           return this.stream;
         }
-        emit("error", new Error("No Redis takes writes"));
+        emit("error", master);
         await new Promise((resolve) => setTimeout(resolve, retryDelay()));
       }
     }

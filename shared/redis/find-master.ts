@@ -9,8 +9,8 @@ const ASK_TIMEOUT = 500;
 /** Seconds after which a probe's key goes by itself, should its DEL not arrive. */
 const PROBE_TTL = 10;
 
-/** One round of looking. @returns undefined when nobody takes writes now */
-export type FindMaster = () => Promise<Address | undefined>;
+/** One round of looking. @throws when nobody takes writes now, saying why of each that was asked */
+export type FindMaster = () => Promise<Address>;
 
 type Credentials = Pick<RedisOptions, "username" | "password" | "tls">;
 
@@ -24,75 +24,76 @@ export function createMasterFinder(config: RedisConfig, accept: Credentials, ask
   const minReplicas = minReplicasOf(config);
   const sentinels = config.REDIS_SENTINELS ?? [];
   return async function findMaster() {
-    const tried = new Map<string, Promise<boolean>>();
-    const tryOnce = (node: Address): Promise<boolean> => {
-      const known = tried.get(keyOf(node)) ?? takesWrites(node, accept, minReplicas);
-      tried.set(keyOf(node), known);
+    const tried = new Map<string, Promise<Verdict>>();
+    const tryOnce = (node: Address): Promise<Verdict> => {
+      const known = tried.get(nameOf(node)) ?? takesWrites(node, accept, minReplicas);
+      tried.set(nameOf(node), known);
       return known;
     };
     for (const node of nodes) void tryOnce(node);
     const answers = await Promise.all(
       sentinels.map((sentinel) => askSentinel(sentinel, config.REDIS_MASTER_NAME, ask)),
     );
-    const candidates = [...byVotes(answers), ...nodes];
+    const named = answers.map(({ value }) => value).filter((address) => address !== undefined);
+    const candidates = [...byVotes(named), ...nodes];
     for (const candidate of candidates) void tryOnce(candidate);
-    for (const candidate of candidates) if (await tryOnce(candidate)) return candidate;
-    return undefined;
+    for (const candidate of candidates) if ((await tryOnce(candidate)).value) return candidate;
+    const reasons = [...answers, ...(await Promise.all(tried.values()))].map(({ reason }) => reason);
+    throw new Error(`No Redis takes writes (${[...new Set(reasons)].filter(Boolean).join("; ")})`);
   };
 }
 
-const keyOf = ({ host, port }: Address): string => `${host} ${port}`;
+/** What came of asking a server, or why nothing did. */
+interface Heard<T> {
+  readonly value?: T;
+  readonly reason?: string;
+}
+type Verdict = Heard<boolean>;
 
-function byVotes(answers: readonly (Address | undefined)[]): Address[] {
+const nameOf = ({ host, port }: Address): string => `${host}:${port}`;
+
+function byVotes(answers: readonly Address[]): Address[] {
   const votes = new Map<string, { address: Address; count: number }>();
   for (const address of answers) {
-    if (address === undefined) continue;
-    const count = (votes.get(keyOf(address))?.count ?? 0) + 1;
-    votes.set(keyOf(address), { address, count });
+    const count = (votes.get(nameOf(address))?.count ?? 0) + 1;
+    votes.set(nameOf(address), { address, count });
   }
   return [...votes.values()].sort((one, other) => other.count - one.count).map(({ address }) => address);
 }
 
-/** @returns undefined when it does not answer, or does not know the master */
-const askSentinel = (
-  sentinel: Address,
-  name: string,
-  credentials: Credentials,
-): Promise<Address | undefined> =>
+const askSentinel = (sentinel: Address, name: string, credentials: Credentials): Promise<Heard<Address>> =>
   briefly(sentinel, credentials, async (redis) => {
     const answer = await redis.call("SENTINEL", "GET-MASTER-ADDR-BY-NAME", name);
-    if (!Array.isArray(answer)) return undefined;
-    const [host, port] = answer.map(String);
-    return host === undefined ? undefined : { host, port: Number(port) };
+    const [host, port] = Array.isArray(answer) ? answer.map(String) : [];
+    if (host === undefined) throw new Error(`knows no master ${name}`);
+    return { host, port: Number(port) };
   });
 
 /**
  * Whether it takes a write and has the replicas that an acknowledgement needs: a master that was left behind by a
  * failover takes writes for a while, but nobody replicates them.
  */
-async function takesWrites(node: Address, credentials: Credentials, minReplicas: number): Promise<boolean> {
-  const proven = await briefly(node, credentials, async (redis) => {
+const takesWrites = (node: Address, credentials: Credentials, minReplicas: number): Promise<Verdict> =>
+  briefly(node, credentials, async (redis) => {
     const key = probeKey(pendingKey(0));
     const [, , replicas] = await Promise.all([
       redis.setex(key, PROBE_TTL, ""),
       redis.del(key),
       minReplicas > 0 ? redis.wait(minReplicas, ASK_TIMEOUT / 2) : 0,
     ]);
-    return replicas >= minReplicas;
+    if (replicas < minReplicas) throw new Error(`has ${replicas} of ${minReplicas} replicas`);
+    return true;
   });
-  return proven ?? false;
-}
 
-/** Talk to a server over a connection of its own. @returns undefined when that fails for whatever reason */
+/** Talk to a server over a connection of its own. */
 async function briefly<T>(
-  { host, port }: Address,
+  address: Address,
   credentials: Credentials,
   talk: (redis: Redis) => Promise<T>,
-): Promise<T | undefined> {
+): Promise<Heard<T>> {
   const redis = new Redis({
     ...credentials,
-    host,
-    port,
+    ...address,
     connectionName: "latchkey-probe",
     lazyConnect: true,
     enableReadyCheck: false,
@@ -103,12 +104,16 @@ async function briefly<T>(
     commandTimeout: ASK_TIMEOUT,
     disconnectTimeout: 0,
   });
-  redis.on("error", () => undefined);
+  // Says more than the rejections that follow from it.
+  let broken: Error | undefined;
+  redis.on("error", (error) => {
+    broken ??= error;
+  });
   try {
     await redis.connect();
-    return await talk(redis);
-  } catch {
-    return undefined;
+    return { value: await talk(redis) };
+  } catch (error) {
+    return { reason: `${nameOf(address)}: ${(broken ?? (error as Error)).message}` };
   } finally {
     redis.disconnect();
   }

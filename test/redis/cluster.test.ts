@@ -1,0 +1,81 @@
+/** A Redis Cluster of two masters and a replica each: the same scripts, each on the master of its shard. */
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { parseRedisConfig } from "../../shared/config.ts";
+import { connectRedis } from "../../shared/redis/connect.ts";
+import { SHARDS } from "../../shared/redis/keys.ts";
+import { createStore, type Store } from "../../shared/redis/store.ts";
+import { cleanUp, until } from "../support/process.ts";
+import { type Server, startServer } from "../support/redis-servers.ts";
+
+const SLOTS = 16_384;
+
+let servers: Server[];
+let redis: ReturnType<typeof connectRedis>;
+let store: Store;
+const waits: string[] = [];
+beforeAll(async () => {
+  const settings =
+    "--cluster-enabled yes --cluster-node-timeout 2000 --cluster-require-full-coverage no".split(" ");
+  servers = await Promise.all(Array.from({ length: 4 }, () => startServer(() => settings)));
+  const [one, two, replicaOfOne, replicaOfTwo] = servers as [Server, Server, Server, Server];
+  await one.admin.cluster("ADDSLOTSRANGE", 0, SLOTS / 2 - 1);
+  await two.admin.cluster("ADDSLOTSRANGE", SLOTS / 2, SLOTS - 1);
+  for (const { host, port } of servers.slice(1)) await one.admin.cluster("MEET", host, port);
+  for (const [replica, master] of [
+    [replicaOfOne, one],
+    [replicaOfTwo, two],
+  ] as const) {
+    const id = String(await master.admin.cluster("MYID"));
+    await until("the nodes to meet", () => replica.admin.cluster("REPLICATE", id).catch(() => false));
+    await until("the replica to follow", async () =>
+      /master_link_status:up/.test(await replica.admin.info("replication")),
+    );
+  }
+  for (const { admin } of servers)
+    await until("the cluster to be whole", async () =>
+      /cluster_state:ok/.test(String(await admin.cluster("INFO"))),
+    );
+  const config = parseRedisConfig({ REDIS_CLUSTER_NODES: one.address });
+  redis = connectRedis(config);
+  redis.on("error", () => undefined);
+  const observe = { script: () => undefined, wait: (outcome: string) => void waits.push(outcome) };
+  store = createStore(redis, { minReplicas: 1, observe });
+});
+afterAll(async () => {
+  redis.disconnect();
+  for (const { admin } of servers) admin.disconnect();
+  await cleanUp();
+});
+
+const keyIn = (shard: number, id: string) => `{s${shard}}:${id}:tenant`;
+const create = (shard: number, id: string) => store.run("create-tenant", [keyIn(shard, id)], [id]);
+
+test("an operation of any shard is confirmed by the replica of the master that carried it out", async () => {
+  const shards = Array.from({ length: SHARDS }, (_, shard) => shard);
+  await Promise.all(shards.map((shard) => create(shard, "a")));
+  expect(new Set(waits)).toEqual(new Set(["confirmed"]));
+  const copies = await Promise.all(servers.map(({ admin }) => admin.keys("*:a:tenant")));
+  expect(copies.map((keys) => keys.length).reduce((sum, count) => sum + count)).toBe(2 * SHARDS);
+  for (const keys of copies) expect(keys.length).toBeGreaterThan(0);
+  const found = await store.ask((commands) =>
+    Promise.all(shards.map((shard) => commands.exists(keyIn(shard, "a")))),
+  );
+  expect(found.every((one) => one === 1)).toBe(true);
+  await store.confirm(keyIn(0, "a"));
+});
+
+test("when a master dies and its replica takes over, what it had confirmed is there, and operations go on", async () => {
+  const [one, , replica] = servers as [Server, Server, Server];
+  const mine = (await one.admin.keys("*:a:tenant")).map((key) => Number(/s(\d+)/.exec(key)?.[1]));
+  const [shard = 0] = mine;
+  one.signal("SIGKILL");
+  await replica.admin.cluster("FAILOVER", "TAKEOVER");
+  await until("the new master", () =>
+    create(shard, "b").then(
+      () => true,
+      // It has nobody yet that could confirm; others are told that nothing, or nobody knows what, happened.
+      ({ code }) => code === "not_replicated",
+    ),
+  );
+  expect(await replica.admin.exists(keyIn(shard, "a"), keyIn(shard, "b"))).toBe(2);
+});

@@ -1,0 +1,157 @@
+/** What becomes of an operation when something happens to Redis: real servers, real replicas, real connections that break. */
+import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
+import { parseRedisConfig } from "../../shared/config.ts";
+import { connectRedis } from "../../shared/redis/connect.ts";
+import { createStore, type Store } from "../../shared/redis/store.ts";
+import { minReplicasOf } from "../../shared/redis-config.ts";
+import { cleanUp, until } from "../support/process.ts";
+import { type Server, startReplica, startServer } from "../support/redis-servers.ts";
+
+let master: Server;
+let replica: Server;
+beforeAll(async () => {
+  master = await startServer();
+  replica = await startReplica(master);
+});
+const closing: (() => void)[] = [];
+afterAll(async () => {
+  for (const close of closing) close();
+  for (const { admin } of [master, replica]) admin.disconnect();
+  await cleanUp();
+});
+
+interface Opened {
+  readonly store: Store;
+  readonly redis: ReturnType<typeof connectRedis>;
+  readonly waits: string[];
+}
+async function open(env: Record<string, string>): Promise<Opened> {
+  const config = parseRedisConfig(env);
+  const redis = connectRedis(config);
+  redis.on("error", () => undefined);
+  const waits: string[] = [];
+  const observe = { script: () => undefined, wait: (outcome: string) => void waits.push(outcome) };
+  closing.push(() => redis.disconnect());
+  await new Promise<void>((resolve) => redis.once("ready", resolve));
+  return { store: createStore(redis, { minReplicas: minReplicasOf(config), observe }), redis, waits };
+}
+const overNodes = () => open({ REDIS_NODES: [replica.address, master.address].join() });
+
+const KEY = "{s1}:tenant";
+/** An operation that leaves a mark: one more for each time that it happens. */
+const fail = (store: Store) =>
+  store.run("limit-login", ["{u1}:failures"], ["failed", "1000000", "60000", "0"]);
+const create = (store: Store, id: string) => store.run("create-tenant", [`{s1}:${id}:tenant`], [id]);
+const failures = async () => Number(await master.admin.get("{u1}:failures"));
+beforeEach(async () => {
+  await master.admin.flushall();
+});
+
+test("the first node that takes writes is taken, and a replica is not", async () => {
+  const { store } = await overNodes();
+  await store.ask((redis) => redis.set(KEY, "1"));
+  expect(await master.admin.get(KEY)).toBe("1");
+});
+
+test("operations of one turn share one WAIT, and each is answered when a replica has it", async () => {
+  const { store, waits } = await overNodes();
+  await create(store, "script-is-loaded");
+  waits.length = 0;
+  await Promise.all(Array.from({ length: 100 }, (_, i) => create(store, `t${i}`)));
+  expect(waits).toEqual(["confirmed"]);
+  expect((await replica.admin.keys("{s1}:t*:tenant")).length).toBe(100);
+});
+
+test("what no replica has is not acknowledged, and says that it may have happened", async () => {
+  const { store, waits } = await open({ REDIS_URL: `redis://${master.address}`, REDIS_MIN_REPLICAS: "2" });
+  await expect(create(store, "alone")).rejects.toMatchObject({
+    code: "not_replicated",
+    status: 503,
+    headers: { "Retry-After": expect.stringMatching(/^\d+$/) },
+    detail: expect.stringContaining("happened"),
+  });
+  expect(await master.admin.exists("{s1}:alone:tenant")).toBe(1);
+  expect(waits).toEqual(["too_few"]);
+});
+
+test("a connection that breaks under an operation: its outcome is unknown, and it is not sent again", async () => {
+  const { store, redis } = await open({ REDIS_URL: `redis://${master.address}` });
+  await fail(store);
+  // Takes what is sent and answers nobody, as a partition would; then the connection goes.
+  await master.admin.call("CLIENT", "PAUSE", "300", "ALL");
+  const outcome = fail(store).catch((error) => error);
+  await until("it to be sent", () => ("commandQueue" in redis ? redis.commandQueue.length > 0 : false));
+  if ("stream" in redis) redis.stream.destroy();
+  expect(await outcome).toMatchObject({ code: "outcome_unknown", status: 503 });
+  // The next one finds a new connection by itself.
+  await fail(store);
+  expect(await failures()).toBeLessThanOrEqual(3);
+});
+
+test("what may be repeated is, when its connection breaks", async () => {
+  const { store, redis } = await open({ REDIS_URL: `redis://${master.address}` });
+  await master.admin.set(KEY, "here");
+  await master.admin.call("CLIENT", "PAUSE", "300", "ALL");
+  const answer = store.ask((commands) => commands.get(KEY));
+  await until("it to be sent", () => ("commandQueue" in redis ? redis.commandQueue.length > 0 : false));
+  if ("stream" in redis) redis.stream.destroy();
+  expect(await answer).toBe("here");
+});
+
+test("what a server refuses before it begins is tried again, within its time, and happens once", async () => {
+  const { store } = await open({ REDIS_URL: `redis://${master.address}` });
+  await master.admin.config("SET", "min-replicas-to-write", "2");
+  const answer = fail(store);
+  setTimeout(() => void master.admin.config("SET", "min-replicas-to-write", "0"), 300);
+  await answer;
+  expect(await failures()).toBe(1);
+});
+
+test("nobody is there: answered in time, and surely nothing happened", async () => {
+  const config = parseRedisConfig({ REDIS_NODES: "127.0.0.1:1" });
+  const redis = connectRedis(config);
+  redis.on("error", () => undefined);
+  closing.push(() => redis.disconnect());
+  const store = createStore(redis, { minReplicas: 1 });
+  const started = performance.now();
+  await expect(create(store, "never")).rejects.toMatchObject({
+    code: "store_unavailable",
+    detail: "Nothing was done.",
+  });
+  expect(performance.now() - started).toBeLessThan(2_000);
+});
+
+test("a server that hangs is given up, and the next operation is answered by whoever takes over", async () => {
+  const other = await startServer();
+  const follower = await startReplica(other);
+  const { store } = await open({
+    REDIS_NODES: [other.address, follower.address].join(),
+    REDIS_MIN_REPLICAS: "0",
+  });
+  other.signal("SIGSTOP");
+  const started = performance.now();
+  await expect(create(store, "hangs")).rejects.toMatchObject({ code: "outcome_unknown" });
+  expect(performance.now() - started).toBeLessThan(2_500);
+  await follower.admin.replicaof("NO", "ONE");
+  await until("a new master", () => create(store, "goes-on").catch(() => false));
+  expect(await follower.admin.exists("{s1}:goes-on:tenant")).toBe(1);
+  other.signal("SIGCONT");
+  for (const { admin } of [other, follower]) admin.disconnect();
+});
+
+test("a master that became a replica is left for the new one, and what it refused is done there", async () => {
+  const [one, two] = [await startServer(), await startServer()];
+  const { store } = await open({ REDIS_NODES: [one.address, two.address].join(), REDIS_MIN_REPLICAS: "0" });
+  await create(store, "before");
+  await one.admin.replicaof(two.host, two.port);
+  await create(store, "after");
+  expect(await two.admin.exists("{s1}:after:tenant")).toBe(1);
+  for (const { admin } of [one, two]) admin.disconnect();
+});
+
+test("scripts that a new master does not know are sent again whole", async () => {
+  const { store } = await overNodes();
+  await master.admin.script("FLUSH");
+  await create(store, "again");
+  expect(await replica.admin.exists("{s1}:again:tenant")).toBe(1);
+});
