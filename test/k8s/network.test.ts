@@ -215,8 +215,28 @@ describeRendered("the component kafka-broker", () => {
   });
 });
 
+describeRendered("the component nginx-gateway", () => {
+  const objects = renderWith("k8s/overlays/dev", "nginx-gateway");
+  const { allows } = createNetwork(objects);
+  const nginx = podsOf(objects).find(({ name }) => name === "nginx-gateway") as Pod;
+
+  test("is called by anybody, and calls Kourier and nobody else", () => {
+    expect(allows(around["outside"] as End, nginx, 8080)).toBe(true);
+    const called = Object.keys(around).flatMap((name) => {
+      const other = around[name] as End;
+      const ports = new Set([...TRIED, ...Object.values(other.ports ?? {})]);
+      return [...ports].filter((port) => allows(nginx, other, port)).map((port) => `${name}:${port}`);
+    });
+    expect(called).toEqual(["kourier:8081", "dns:53"]);
+    const pods = podsOf(objects).filter((pod) => [8012, 8080].some((port) => allows(nginx, pod, port)));
+    expect(pods.map(({ name }) => name)).toEqual([]);
+  });
+});
+
 describeRendered("the component closed-kourier", () => {
-  const { allows } = createNetwork(renderWith("k8s/overlays/dev", "closed-kourier"));
+  const objects = renderWith("k8s/overlays/dev", "closed-kourier", "nginx-gateway");
+  const { allows } = createNetwork(objects);
+  const nginx = podsOf(objects).find(({ name }) => name === "nginx-gateway") as Pod;
   const kourier = around["kourier"] as End;
   const from = (namespace: string, namespaceLabels = {}): End => ({ namespace, namespaceLabels, labels: {} });
 
@@ -224,6 +244,7 @@ describeRendered("the component closed-kourier", () => {
     expect(allows(from("knative-eventing"), kourier, 8081)).toBe(true);
     expect(allows(from("knative-serving"), kourier, 8081)).toBe(true);
     expect(allows(gateway, kourier, 8081)).toBe(true);
+    expect(allows(nginx, kourier, 8081)).toBe(true);
     expect(allows(from("gateway", { "latchkey.dev/gateway": "true" }), kourier, 8081)).toBe(true);
     for (const namespace of ["default", "latchkey", "gateway"]) {
       expect([namespace, allows(from(namespace), kourier, 8081)]).toEqual([namespace, false]);

@@ -6,7 +6,7 @@ import { environment, parseRedisConfig } from "../../shared/config.ts";
 import { clusterSecrets } from "../../shared/node/dev/cluster-secrets.ts";
 import { makeSecrets } from "../../shared/node/dev/make-secrets.ts";
 import { matches } from "./network-policies.ts";
-import { imagesOf, overlays, variants } from "./overlays.ts";
+import { imagesOf, overlays, renderWith, variants } from "./overlays.ts";
 import { containersOf, type Pod, podsOf } from "./pods.ts";
 import { describeRendered, type Manifest, ofKind, render } from "./render.ts";
 
@@ -211,8 +211,8 @@ for (const [name, variant] of Object.entries(variants)) {
       }
     });
 
-    test("every image stands in the overlay's list, with a tag that is not `latest`", () => {
-      const images = imagesOf(variant.overlay);
+    test("every image stands in the list of the overlay, or of the component that brings it, with a tag that is not `latest`", () => {
+      const images = variant.folders.flatMap(imagesOf);
       const known = images.map(({ newName, newTag }) => `${newName}:${newTag}`);
       const used = new Set(pods.flatMap((pod) => containersOf(pod).map(({ image }) => image)));
       expect([...used].sort()).toEqual(known.sort());
@@ -394,6 +394,12 @@ describeRendered("the Gateway", () => {
         tls: { certificateRefs: [{ name: "latchkey-tls" }] },
       }),
     ]);
+  });
+
+  test("is gone with the component nginx-gateway, for a cluster that does not know Gateway API", () => {
+    const objects = renderWith("k8s/overlays/dev", "nginx-gateway");
+    expect(objects.filter(({ apiVersion }) => apiVersion.startsWith("gateway.networking"))).toEqual([]);
+    expect(objects.length).toBeGreaterThan(60);
   });
 
   test("takes routes of its own namespace only, in both", () => {

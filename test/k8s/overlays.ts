@@ -14,11 +14,19 @@ export const renderWith = (overlay: Overlay, ...added: readonly string[]): reado
   renderOnTop({ resources: [overlay], components: added.map((name) => `k8s/components/${name}`) });
 
 const [small, large] = overlays;
+interface Variant {
+  /** The folders that name its images. */
+  readonly folders: readonly string[];
+  readonly render: () => readonly Manifest[];
+}
 /** Every overlay, and the small one with every component. */
-export const variants: Readonly<Record<string, { overlay: Overlay; render: () => readonly Manifest[] }>> = {
-  [small]: { overlay: small, render: () => render(small) },
-  [large]: { overlay: large, render: () => render(large) },
-  [`${small} with every component`]: { overlay: small, render: () => renderWith(small, ...components) },
+export const variants: Readonly<Record<string, Variant>> = {
+  [small]: { folders: [small], render: () => render(small) },
+  [large]: { folders: [large], render: () => render(large) },
+  [`${small} with every component`]: {
+    folders: [small, ...components.map((name) => `k8s/components/${name}`)],
+    render: () => renderWith(small, ...components),
+  },
 };
 
 interface Image {
@@ -26,6 +34,6 @@ interface Image {
   readonly newName: string;
   readonly newTag: string;
 }
-/** The one place in which an overlay names its images. */
-export const imagesOf = (overlay: Overlay): readonly Image[] =>
-  parse(readFileSync(new URL(`${overlay}/kustomization.yaml`, root), "utf8")).images;
+/** The one place in which an overlay, or a component that brings a pod, names its images. */
+export const imagesOf = (folder: string): readonly Image[] =>
+  parse(readFileSync(new URL(`${folder}/kustomization.yaml`, root), "utf8")).images ?? [];
