@@ -1,10 +1,10 @@
 /** A real redis-server for one machine: found or installed, then run as a child with its data in a folder. */
 import { execFileSync, spawn, spawnSync } from "node:child_process";
 import { existsSync, readFileSync, rmSync, statfsSync } from "node:fs";
-import { connect as connectSocket, createServer } from "node:net";
 import { join, relative } from "node:path";
 import { Redis } from "ioredis";
 import { Failure } from "../failure.ts";
+import { holdFolder } from "./hold-folder.ts";
 import { onPath } from "./on-path.ts";
 import { makePrivate } from "./private-folder.ts";
 
@@ -12,8 +12,6 @@ import { makePrivate } from "./private-folder.ts";
 const OLDEST_MAJOR = 7;
 /** Milliseconds to wait for a fresh redis-server, which may have to load its data. */
 const START_TIMEOUT = 30_000;
-/** Tries to take a folder over: one finds what a killed process left, more only meet others who try the same. */
-const HOLD_ATTEMPTS = 5;
 /** Bytes below which a disk counts as full: an entry of the largest item by default, and room for the log. */
 const FULL_DISK = 1024 * 1024;
 
@@ -81,7 +79,7 @@ export async function startRedis(
   { extraArguments = [], onExit }: Options = {},
 ): Promise<LocalRedis> {
   makePrivate(folder);
-  const release = await hold(folder);
+  const release = await holdFolder(folder);
   const socket = join(folder, "redis.sock");
   const left = await connect(socket, 200).catch(() => undefined);
   const { redis, pid, ended } =
@@ -164,38 +162,6 @@ function endProcess(pid: number): void {
     // It has ended already.
   }
 }
-
-/**
- * Keep every other process out of a folder until this one ends, however it ends: by a socket on which only the living
- * answer. @returns what lets others in again  @throws {Failure} when another process is in
- */
-async function hold(folder: string): Promise<() => void> {
-  const socket = join(folder, "held.sock");
-  for (let attempt = 1; ; attempt += 1) {
-    const server = createServer((peer) => peer.destroy());
-    const error = await new Promise<NodeJS.ErrnoException | undefined>((resolve) => {
-      server.once("error", resolve).listen(socket, () => resolve(undefined));
-    });
-    if (error === undefined) {
-      server.unref();
-      return () => void server.close();
-    }
-    if (error.code !== "EADDRINUSE") throw Object.assign(error, { path: socket });
-    if (attempt === HOLD_ATTEMPTS || (await isAnswered(socket)))
-      throw new Failure("Another Latchkey is running in this folder; stop it first.");
-    // A process that was killed left it.
-    rmSync(socket, { force: true });
-  }
-}
-
-const isAnswered = (socket: string): Promise<boolean> =>
-  new Promise((resolve) => {
-    const peer = connectSocket(socket, () => {
-      peer.destroy();
-      resolve(true);
-    });
-    peer.once("error", () => resolve(false));
-  });
 
 async function shutdown(redis: Redis): Promise<void> {
   // Redis closes the connection in place of a reply.
