@@ -59,8 +59,6 @@ const MAX_ERROR_DATA = 1_024;
 /** With a longer answer the base64 no longer fits, and Go's encoder writes beyond its buffer: a panic in the channel. */
 const MAX_ERROR_BODY_BYTES = 768;
 
-export type RunningBroker = Awaited<ReturnType<typeof startBroker>>;
-
 export async function startBroker(options: BrokerOptions) {
   const { subscriber, deadLetterSink, asyncHandler = false, typePrefix = "dev.latchkey.audit." } = options;
   const { retries = 5, backoffMs = 2, timeoutMs = 5_000 } = options;
