@@ -8,7 +8,7 @@ import { makeSecrets } from "../../shared/node/dev/make-secrets.ts";
 import { matches } from "./network-policies.ts";
 import { imagesOf, overlays, renderWith, variants } from "./overlays.ts";
 import { containersOf, type Pod, podsOf } from "./pods.ts";
-import { describeRendered, type Manifest, ofKind, render } from "./render.ts";
+import { describeRendered, type Manifest, ofKind, render, renderOnTop } from "./render.ts";
 
 interface Data {
   readonly data: Readonly<Record<string, string>>;
@@ -156,7 +156,7 @@ for (const [name, variant] of Object.entries(variants)) {
         );
       };
       const texts = [...configMaps].filter(([data]) =>
-        /^(latchkey|grafana-datasources|prometheus-config)/.test(data),
+        /^(latchkey|redis-topology|grafana-datasources|prometheus-config)/.test(data),
       );
       const addresses = texts.flatMap(([, data]) =>
         Object.values(data)
@@ -376,6 +376,30 @@ for (const [name, variant] of Object.entries(variants)) {
     });
   });
 }
+
+describeRendered("an operator's own setting", () => {
+  test("makes new revisions of the functions, and leaves everything that holds data as it is", () => {
+    const before = render("k8s/overlays/dev");
+    const after = renderOnTop({
+      resources: ["k8s/overlays/dev"],
+      configMapGenerator: [
+        {
+          name: "latchkey-config",
+          namespace: OURS,
+          behavior: "merge",
+          literals: ["LATCHKEY_LOG_LEVEL=warn"],
+        },
+      ],
+    });
+    const texts = new Set(before.map((one) => JSON.stringify(one)));
+    const changed = after.filter((one) => !texts.has(JSON.stringify(one)));
+    const functions = ofKind(before, "serving.knative.dev/v1", "Service").length;
+    expect(changed.map(({ kind }) => kind).sort()).toEqual(
+      ["ConfigMap", "Deployment", ...Array(functions).fill("Service")].sort(),
+    );
+    expect(changed.find(({ kind }) => kind === "Deployment")?.metadata.name).toBe("admin");
+  });
+});
 
 describeRendered("the Gateway", () => {
   interface Gateway {
