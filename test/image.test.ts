@@ -1,4 +1,6 @@
 /** The image: built as `npm run image` does, and run as Kubernetes would: not as root, no capabilities, nothing writable. */
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { freePort } from "../shared/node/dev/free-port.ts";
 import { buildLocalImage, LIMITS, podman } from "../shared/node/dev/local-image.ts";
@@ -12,19 +14,31 @@ import {
   type ProcessTenant,
   run,
   send,
+  temporaryFolder,
 } from "./support/process.ts";
 
 const IMAGE = "localhost/latchkey-test";
-const RESTRICTED = [
-  ...["--rm", "--read-only", "--read-only-tmpfs=false", "--cap-drop", "ALL"],
-  ...["--security-opt", "no-new-privileges"],
-];
+const read = (file: string): string => readFileSync(new URL(`../${file}`, import.meta.url), "utf8");
+/** Options with which the README runs an operator's command. */
+const documented =
+  /^docker run (.*) latchkey admin create-tenant acme$/m.exec(read("README.md"))?.[1]?.split(" ") ?? [];
 
 const missing = ["podman", "runc", "ldd"].filter((tool) => process.platform !== "linux" || !onPath(tool));
 
-describe.skipIf(missing.length > 0)(`the image (needs podman, runc and ldd on Linux)`, () => {
+test("both base images have a version, and the Dockerfile tells how to pin them by digest", () => {
+  const dockerfile = read("Dockerfile");
+  const bases = [...dockerfile.matchAll(/^ARG \w+_IMAGE=(.+)$/gm)].map(([, image]) => image);
+  expect(bases).toEqual([
+    expect.stringMatching(/\/node:24-\w+/),
+    expect.stringMatching(/\/cc-debian12:(?!latest)\w+/),
+  ]);
+  expect(dockerfile).toMatch(/^# .*@sha256:/m);
+  expect(dockerfile.match(/^FROM (?!\$\{(NODE|RUNTIME)_IMAGE\}).*$/gm)).toBeNull();
+});
+
+describe.skipIf(missing.length > 0)("the image (needs podman, runc and ldd on Linux)", () => {
   let redis: OwnRedis;
-  let environment: readonly string[];
+  let envFile: string;
   let tenant: ProcessTenant;
 
   beforeAll(async () => {
@@ -34,7 +48,9 @@ describe.skipIf(missing.length > 0)(`the image (needs podman, runc and ldd on Li
     const secrets = await makeSecrets("image");
     tenant = await createProcessTenant(redis.redis, secrets, "image");
     const variables = { ...secrets, PORT: "0", REDIS_URL: `redis://127.0.0.1:${port}` };
-    environment = Object.entries(variables).flatMap(([name, value]) => ["--env", `${name}=${value}`]);
+    envFile = join(temporaryFolder(), "latchkey.env");
+    const lines = Object.entries(variables).map(([name, value]) => `${name}=${value}\n`);
+    writeFileSync(envFile, lines.join(""));
   }, 300_000);
   afterAll(async () => {
     redis?.redis.disconnect();
@@ -42,11 +58,13 @@ describe.skipIf(missing.length > 0)(`the image (needs podman, runc and ldd on Li
     for (const name of [IMAGE, `${IMAGE}-base-node`, `${IMAGE}-base-runtime`]) podman("rmi", "--force", name);
   });
 
-  /** Run the image with these arguments, as Kubernetes' `args`. */
-  const start = (...args: string[]) => {
-    const options = [...RESTRICTED, ...LIMITS, "--network", "host", ...environment];
-    return run("podman", ["--runtime", "runc", "run", ...options, IMAGE, ...args], {});
-  };
+  /** Run the image as the README does, with other arguments. */
+  function start(...args: string[]) {
+    // Our own redis-server is on this machine's loopback. Of its own accord podman would leave /tmp writable.
+    const local = ["--runtime", "runc", "run", ...LIMITS, "--network", "host", "--read-only-tmpfs=false"];
+    const options = documented.map((one) => one.replace("latchkey.env", envFile));
+    return run("podman", [...local, ...options, IMAGE, ...args], {});
+  }
 
   const serving = async (name: string) => {
     const program = start(name);
@@ -97,14 +115,9 @@ describe.skipIf(missing.length > 0)(`the image (needs podman, runc and ldd on Li
   });
 
   test("Node takes the compiled code that the build has stored", async () => {
-    const program = run(
-      "podman",
-      [
-        ...["--runtime", "runc", "run", ...RESTRICTED, ...LIMITS, "--network", "none"],
-        ...["--env", "NODE_DEBUG_NATIVE=COMPILE_CACHE", IMAGE, "admin"],
-      ],
-      {},
-    );
+    const options = ["--rm", "--read-only", "--read-only-tmpfs=false", ...LIMITS, "--network", "none"];
+    const debug = ["--env", "NODE_DEBUG_NATIVE=COMPILE_CACHE"];
+    const program = run("podman", ["--runtime", "runc", "run", ...options, ...debug, IMAGE, "admin"], {});
     const { stderr } = await program.ended();
     expect(stderr).toMatch(/admin\.js.* was accepted/);
     expect(stderr).not.toMatch(/rejected/);

@@ -16,7 +16,7 @@ test("every file and folder that it links to exists", () => {
 
 test("every npm script that it names exists, and CI runs its test command", () => {
   const { scripts } = JSON.parse(read("package.json"));
-  const named = [...readme.matchAll(/npm run (?:--silent )?(\w+)/g)].map(([, script]) => String(script));
+  const named = [...readme.matchAll(/npm run (?:--silent )?([\w:-]+)/g)].map(([, script]) => String(script));
   expect(named.filter((script) => !(script in scripts))).toEqual([]);
   const testCommand = /## Test it\s+```sh\n(.*?)\n```/s.exec(readme)?.[1];
   expect(testCommand).toBe("npm ci && npm test");
