@@ -59,11 +59,11 @@ export const shipping: Scaling = {
   memoryLimitMiB: 512,
 };
 
-/** Called by a clock, or when something has gone wrong. */
+/** Called by a clock every minute, between which a pod stays rather than starting anew; or when something has gone wrong. */
 export const background: Scaling = {
   ...quick,
   concurrency: 10,
   maxPods: 2,
-  idleSeconds: 0,
+  idleSeconds: 120,
   memoryLimitMiB: 256,
 };
