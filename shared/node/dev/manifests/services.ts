@@ -1,7 +1,10 @@
 /** knative/services.yaml: a Knative Service for each function, and of it only what differs from the others. */
 import type { Services } from "../../../function.ts";
 import { type Endpoint, eventRoutes, type Route, routes } from "../../../routes.ts";
+import type { Scaling } from "../../../scaling.ts";
 import { functionIds, loadFunctions } from "../../functions.ts";
+
+const publicRoutes: readonly Route[] = routes;
 
 interface Variable {
   readonly name: string;
@@ -18,28 +21,27 @@ const LOKI: Variable = {
 };
 
 /** What is not for everybody: the key for those who sign tokens, Loki for those who write to it or read the trail. */
-const variablesFor = (needs: readonly (keyof Services)[], rows: readonly Endpoint[]): Variable[] => [
-  ...(needs.includes("issueToken") ? [SIGNING_KEY] : []),
-  ...(needs.includes("shipper") || rows.some((row) => "permission" in row && row.permission === "audit:read")
-    ? [LOKI]
-    : []),
-];
-
-const table: readonly (Endpoint | Route)[] = [...routes, ...eventRoutes];
+function variablesFor(id: string, needs: readonly (keyof Services)[]): Variable[] {
+  const readsTrail = publicRoutes.some((route) => route.id === id && route.permission === "audit:read");
+  return [
+    ...(needs.includes("issueToken") ? [SIGNING_KEY] : []),
+    ...(needs.includes("shipper") || readsTrail ? [LOKI] : []),
+  ];
+}
 
 /** A Service for each function. One that stands in both route tables is one all the same. */
 export const knativeServices = (): Promise<object[]> =>
   Promise.all(
     functionIds.map(async (id) => {
-      const rows = table.filter((row) => row.id === id);
+      const { scaling } = [...publicRoutes, ...eventRoutes].find((row) => row.id === id) as Endpoint;
       const needs = (await loadFunctions(id))?.flatMap((one) => one.needs) ?? [];
-      return service(rows[0] as Endpoint, variablesFor(needs, rows));
+      return service(id, scaling, variablesFor(id, needs));
     }),
   );
 
-function service({ id, scaling }: Endpoint, env: readonly Variable[]): object {
+function service(id: string, scaling: Scaling, env: readonly Variable[]): object {
   // Whoever does what a caller asked for leaves an audit entry, and publishes it; so does audit-relay with those of others.
-  const publishes = routes.some((route) => route.id === id);
+  const publishes = publicRoutes.some((route) => route.id === id);
   return {
     apiVersion: "serving.knative.dev/v1",
     kind: "Service",
