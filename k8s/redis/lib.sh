@@ -9,7 +9,13 @@
 #   *_PASSWORD           of the users in redis.conf and sentinel.conf
 #   REDIS_TLS            `true`: TLS everywhere, with tls.crt, tls.key and ca.crt in TLS_FILES
 
-say() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
+# Say something, once until there is something else to say.
+said=''
+say() {
+  [ "$*" != "$said" ] || return 0
+  said=$*
+  printf '%s: %s\n' "${0##*/}" "$*" >&2
+}
 fail() {
   say "$*"
   exit 1

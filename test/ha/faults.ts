@@ -7,8 +7,12 @@ import type { Pod } from "./world.ts";
 const PARTED = 15_000;
 /** Until everybody has noticed that there is no Sentinel, and long enough to see what is answered without a master. */
 const WITHOUT_SENTINELS = { before: 1_000, after: 6_000 };
-/** That one replica misses before everything ends, and that the others come back earlier than the master. */
+/**
+ * What one replica misses before everything ends; then the time without writes after which they are on the disk
+ * (`appendfsync everysec` postpones a write by 2 s at most); and how much earlier the others come back than the master.
+ */
 const BEHIND = 2_000;
+const ON_DISK = 4_000;
 const AHEAD_OF_MASTER = 8_000;
 
 export interface Stage {
@@ -21,6 +25,8 @@ export interface Stage {
   begin(): void;
   /** Wait until changes are acknowledged again by everybody who can reach a majority. */
   flowing(): Promise<void>;
+  /** Let nobody write for so long. */
+  quiet?(milliseconds: number): Promise<void>;
   /** The partition is about to heal. */
   beforeHealing?(): void;
 }
@@ -141,12 +147,13 @@ const sentinels: Fault = async ({ cluster, begin, flowing }) => {
 };
 
 /** Everything ends at once, one replica a little earlier; the master comes back last, and what it has is what counts. */
-const blackout: Fault = async ({ cluster, begin, flowing }) => {
+const blackout: Fault = async ({ cluster, begin, flowing, quiet }) => {
   const master = await cluster.healthy();
   const [first, second] = cluster.redis.filter((node) => node !== master) as [Node, Node];
   begin();
   first.pod.signal("SIGKILL");
   await sleep(BEHIND);
+  await quiet?.(ON_DISK);
   const rest = [master, second, ...cluster.sentinels];
   for (const { pod } of rest) pod.signal("SIGKILL");
   await Promise.all(rest.map(({ pod }) => pod.ended()));

@@ -6,7 +6,8 @@ const PAUSE = 50;
 /** Revoked keys that are remembered; the newest one is used every other time, because its end is replicated last. */
 const REMEMBERED = 200;
 
-export function startRevocations(token: string, origins: readonly string[]) {
+/** @param held resolves when the next request may be sent */
+export function startRevocations(token: string, origins: readonly string[], held: () => Promise<void>) {
   const revoked: string[] = [];
   const life = { stopping: false, uses: 0, slowest: 0 };
   const wrong: string[] = [];
@@ -38,6 +39,7 @@ export function startRevocations(token: string, origins: readonly string[]) {
       while (!life.stopping) {
         await step(origin).catch((error) => wrong.push(`no answer: ${error}`));
         await pause();
+        await held();
       }
     }),
   );

@@ -67,6 +67,7 @@ async function withFunctions(): Promise<Outcome> {
     stopped: name === "brief" ? STOPPED.brief : STOPPED.long,
     begin: meter.begin,
     flowing: async () => void (await flowing(meter, functions)),
+    quiet: writers.quiet,
     beforeHealing() {
       acknowledgedOnIsland += meter.after(islander.origin, MAX_LAG);
     },

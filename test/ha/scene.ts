@@ -94,6 +94,7 @@ export async function startWriters({ tenants, revoker, functions }: Scene) {
     });
     loadTenants.push({ id, token, apiKey: body.key_value });
   }
+  let held: Promise<void> = Promise.resolve();
   const load: Load = startLoad({
     random: Math.random,
     tenants: loadTenants,
@@ -101,14 +102,20 @@ export async function startWriters({ tenants, revoker, functions }: Scene) {
     async observe({ to, took, answer }) {
       meter.note(to, took, answer);
       await sleep((answer?.status ?? 503) < 500 ? THINKING.answered : THINKING.refused);
+      await held;
     },
   });
-  const revocations = startRevocations(revoker.token, origins);
+  const revocations = startRevocations(revoker.token, origins, () => held);
   return {
     meter,
     origins,
     load,
     revocations,
+    /** Let nobody write for so long. */
+    quiet(milliseconds: number): Promise<void> {
+      held = sleep(milliseconds);
+      return held;
+    },
     sent: () => [...setUp, ...load.sent],
     async stop() {
       await Promise.all([load.stop(), revocations.stop()]);
