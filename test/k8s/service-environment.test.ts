@@ -47,6 +47,8 @@ for (const folder of serviceFolders) {
       // In the folder alone there is no ConfigMap yet.
       const everything = {
         "latchkey-config": { REDIS_URL: "redis://redis:6379" },
+        // Made by hand, as the component redis-tls tells.
+        "redis-ca": { REDIS_TLS_CA: "-----BEGIN CERTIFICATE-----\n" },
         ...secrets,
         ...Object.fromEntries(configMaps),
       };
