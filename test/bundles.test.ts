@@ -1,5 +1,8 @@
 /** `npm run bundle`: what each file holds, and that it works by itself, as in the image, far from the repository. */
+import { once } from "node:events";
 import { readFileSync } from "node:fs";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type Bundle, bundleNames, packagesIn, writeBundles } from "../shared/node/dev/bundles.ts";
@@ -64,8 +67,9 @@ afterAll(async () => {
 const runBundle = (name: string, args: readonly string[] = [], env: Record<string, string> = {}) =>
   run("node", [name, ...args], { cwd: folder, env: { REDIS_URL: redis.url, ...env } });
 
-async function start(name: string) {
+async function start(name: string, more: Record<string, string> = {}) {
   const program = runBundle(name, [], {
+    ...more,
     ...{ PORT: "0", LATCHKEY_MODE: "local" },
     ...secrets,
     // audit-ship does not start without one; nothing is ever sent there.
@@ -141,6 +145,24 @@ test.each(eventRoutes)("$id.js takes events, and ends on SIGTERM", async ({ id, 
   expect(status).toBe(id === "audit-ship" ? 400 : 204);
   program.kill("SIGTERM");
   expect((await program.ended()).code).toBe(0);
+});
+
+test("a bundled function publishes its audit entries as CloudEvents", async () => {
+  const sink = createServer((_, response) => response.writeHead(202).end()).listen(0, "127.0.0.1");
+  await once(sink, "listening");
+  const { port } = sink.address() as AddressInfo;
+  const { program, origin } = await start("users-me", { K_SINK: `http://127.0.0.1:${port}` });
+  const published = once(sink, "request");
+  expect((await send(origin, "GET", "/users/me", { as: tenant.token })).status).toBe(200);
+  const [{ headers }] = await published;
+  expect(headers).toMatchObject({
+    "ce-type": "dev.latchkey.audit.get_user",
+    "ce-source": "/functions/users-me",
+    "ce-tenantid": tenant.id,
+  });
+  program.kill("SIGTERM");
+  expect((await program.ended()).code).toBe(0);
+  sink.close();
 });
 
 test("all.js serves every endpoint", async () => {
