@@ -58,9 +58,9 @@ describeRendered("the component redis-tls", () => {
     expect(holders.map(({ name }) => name).sort()).toEqual(["redis", "sentinel"]);
     for (const pod of holders) {
       const [{ env = [], volumeMounts = [] } = {}] = containersOf(pod);
-      const valueOf = (variable: string) => env.find(({ name }) => name === variable)?.value;
-      expect(valueOf("REDIS_TLS")).toBe("true");
-      expect(volumeMounts).toContainEqual({ name: "tls", mountPath: valueOf("TLS_FILES"), readOnly: true });
+      const variable = (wanted: string) => env.find(({ name }) => name === wanted)?.value;
+      expect(variable("REDIS_TLS")).toBe("true");
+      expect(volumeMounts).toContainEqual({ name: "tls", mountPath: variable("TLS_FILES"), readOnly: true });
     }
     const script = readFileSync(new URL("../../k8s/redis/lib.sh", import.meta.url), "utf8");
     const files = [...script.matchAll(/\$TLS_FILES\/([\w.]+)/g)].map(([, file]) => file);
