@@ -22,7 +22,7 @@ function count(log: string, { by = "", range = "$__interval" } = {}): string {
 const total = (log: string): string => count(log, { range: "$__range" });
 const top = (log: string, by: string): string => `topk(10, ${count(log, { by, range: "$__range" })})`;
 
-const number = { show: "number", width: 6, unit: "short" } as const;
+const number = { show: "number", width: 6, unit: "short", noValue: "0" } as const;
 const column = { show: "columns", width: 12, unit: "short" } as const;
 const ranking = { show: "ranking", width: 8, unit: "short" } as const;
 

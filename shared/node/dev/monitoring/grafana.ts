@@ -30,6 +30,8 @@ export interface Panel {
   readonly queries: readonly Query[];
   /** Values from which on a number is orange and red. */
   readonly thresholds?: readonly [orange: number, red: number];
+  /** Shown where there is no data; by default that there is none. */
+  readonly noValue?: string;
   readonly transformations?: readonly object[];
 }
 
@@ -92,7 +94,7 @@ export function dashboardJson({ rows, datasource, variables, ...about }: Dashboa
 }
 
 function panelJson(panel: Panel, datasource: Datasource): object {
-  const { title, description, show, unit, thresholds, transformations } = panel;
+  const { title, description, show, unit, thresholds, noValue, transformations } = panel;
   const instant = show === "number" || show === "ranking";
   const targets = panel.queries.map(({ expr, legend = "" }, index) => ({
     ...{ refId: String.fromCharCode(65 + index), datasource, expr, legendFormat: legend },
@@ -104,7 +106,10 @@ function panelJson(panel: Panel, datasource: Datasource): object {
     // Not a step below what is recorded.
     ...(instant ? {} : { interval: STEP }),
     ...(transformations === undefined ? {} : { transformations }),
-    fieldConfig: { defaults: { unit, ...fieldDefaults(show, thresholds) }, overrides: [] },
+    fieldConfig: {
+      defaults: { unit, ...(noValue === undefined ? {} : { noValue }), ...fieldDefaults(show, thresholds) },
+      overrides: [],
+    },
     options: optionsOf(show),
   };
 }
@@ -122,7 +127,7 @@ function fieldDefaults(show: Panel["show"], thresholds: Panel["thresholds"]): ob
   };
   switch (show) {
     case "number":
-      return { ...colours, noValue: "0" };
+      return colours;
     case "lines":
       // Points show where a function ran for a minute between two pauses.
       return { min: 0, custom: { drawStyle: "line", showPoints: "auto", spanNulls: false } };

@@ -20,17 +20,19 @@ const chosen = 'function=~"$function"';
 const line = { show: "lines", width: 12 } as const;
 const column = { show: "columns", width: 12 } as const;
 const number = { show: "number", width: 3 } as const;
+/** Where nothing was counted, nothing happened. A gauge of which nothing is known stays without a number. */
+const counted = { ...number, noValue: "0" } as const;
 
 const overview: Panel[] = [
   {
-    ...number,
+    ...counted,
     title: "Requests",
     description: "Answered in the time that the dashboard shows.",
     unit: "short",
     queries: [{ expr: total("requests_total") }],
   },
   {
-    ...number,
+    ...counted,
     title: "Requests that failed",
     description: "The share that was answered 5xx.",
     unit: "percentunit",
@@ -55,9 +57,10 @@ const overview: Panel[] = [
     queries: [{ expr: lately("latchkey_outbox_entries") }],
   },
   {
-    ...number,
+    ...counted,
     title: "Tenants on hold",
-    description: "Tenants whose pushes Loki answers with what no retry cures. audit-ship logs which.",
+    description:
+      "Tenants whose pushes Loki answers with what no retry cures. audit-ship runs while there are any.",
     unit: "short",
     thresholds: [1, 1],
     queries: [{ expr: lately("latchkey_ship_held_tenants") }],
@@ -71,15 +74,15 @@ const overview: Panel[] = [
     queries: [{ expr: lately("latchkey_dead_letters") }],
   },
   {
-    ...number,
+    ...counted,
     title: "Entries quarantined",
-    description: "Audit entries that Loki will never take: npm run admin -- quarantined <tenant>.",
+    description: "Audit entries that Loki will never take: npm run admin -- quarantined lists a tenant's.",
     unit: "short",
     thresholds: [1, 100],
     queries: [{ expr: total("ship_quarantined_total") }],
   },
   {
-    ...number,
+    ...counted,
     title: "Logins refused",
     description: "Wrong passwords, unknown names, and attempts beyond the limit.",
     unit: "short",
