@@ -17,7 +17,7 @@ export const reply = item;
 export default defineFunction(
   "data-create",
   { needs: ["items"], request, reply },
-  async ({ query, body }, call, { items, maxValueBytes }) => {
+  async ({ query, body }, call, { items }, { maxValueBytes }) => {
     const key = body.key ?? query.key;
     if (key === undefined || (query.key ?? key) !== key) {
       const detail = key === undefined ? "Required, here or as ?key=" : "Differs from ?key=";

@@ -24,7 +24,7 @@ export const reply = item;
 export default defineFunction(
   "data-update",
   { needs: ["items"], request, reply },
-  async ({ params, headers, body }, call, { items, maxValueBytes }) => {
+  async ({ params, headers, body }, call, { items }, { maxValueBytes }) => {
     const content = contentOf(body, maxValueBytes);
     const updated = await items.update(call, params.key, content, preconditionsOf(headers));
     return { status: 200, headers: { ETag: etagOf(updated.revision) }, body: updated.item };

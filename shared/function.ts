@@ -77,7 +77,8 @@ type Handler<
 > = (
   request: ParsedRequest<S>,
   call: CallOf<Id>,
-  services: Pick<Services, Needs> & Pick<Gate, "maxValueBytes">,
+  services: Pick<Services, Needs>,
+  limits: Pick<Gate, "maxValueBytes">,
 ) => Promise<Reply<z.input<R>>>;
 
 /** What an application is made of. */
@@ -128,11 +129,7 @@ export function defineFunction<
       try {
         const maxBodyBytes = ENVELOPE_BYTES + (request.holdsValue ? gate.maxValueBytes : 0);
         const parsed = await parseRequest(c.req, c.get("url"), route.path, request, maxBodyBytes);
-        const answer = await handler(
-          parsed,
-          (call ?? context) as CallOf<Id>,
-          Object.assign({}, services, { maxValueBytes: gate.maxValueBytes }),
-        );
+        const answer = await handler(parsed, (call ?? context) as CallOf<Id>, services, gate);
         return respond(context.requestId, reply, answer);
       } catch (error) {
         // Nothing was done yet: whether this caller may know what is wrong is decided like any other operation.

@@ -76,9 +76,11 @@ export async function createServices(
 
   const source = `/functions/${functions.length === 1 ? functions[0]?.route.id : "all"}`;
   const { K_SINK: sink, K_CE_OVERRIDES: overrides = {} } = config;
-  const observe = observePublisher(metrics.registry);
+  const observe = sink === undefined ? undefined : observePublisher(metrics.registry);
   const newPublisher = (): Publisher | undefined =>
-    sink === undefined ? undefined : createPublisher({ sink, source, overrides, observe });
+    sink === undefined || observe === undefined
+      ? undefined
+      : createPublisher({ sink, source, overrides, observe });
   const publisher = newPublisher();
   const trail: Trail = {
     limit: config.AUDIT_OUTBOX_MAX_ENTRIES,

@@ -3,7 +3,15 @@ import { spawnSync } from "node:child_process";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { makeSecrets } from "../../shared/node/dev/make-secrets.ts";
 import { DEMO_KEY } from "../../shared/redis/keys.ts";
-import { cleanUp, logIn, type OwnRedis, ownRedis, repository, runScript } from "../support/process.ts";
+import {
+  cleanUp,
+  logIn,
+  type OwnRedis,
+  ownRedis,
+  repository,
+  runScript,
+  serveFunctions,
+} from "../support/process.ts";
 
 let redis: OwnRedis;
 beforeAll(async () => {
@@ -44,9 +52,8 @@ test("a tenant and a user are created, once, and the user can log in where produ
     said: "The username is taken\n",
   });
 
-  const program = runScript("shared/node/main.ts", { args: ["all"], env: await production("real") });
-  const [, port] = await program.says(/"port":(\d+)/);
-  expect((await logIn(`http://127.0.0.1:${port}`, "ada", PASSWORD)).status).toBe(200);
+  const { program, origin } = await serveFunctions("all", await production("real"));
+  expect((await logIn(origin, "ada", PASSWORD)).status).toBe(200);
   program.kill("SIGTERM");
   expect((await program.ended()).code).toBe(0);
 });

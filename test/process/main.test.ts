@@ -14,6 +14,7 @@ import {
   type Program,
   runScript,
   send,
+  serveFunctions,
 } from "../support/process.ts";
 
 const MAIN = "shared/node/main.ts";
@@ -39,7 +40,6 @@ afterAll(async () => {
 
 /** The environment of a pod; only who signs tokens gets the private key. */
 const environment = (changes: Record<string, string | undefined> = {}) => ({
-  PORT: "0",
   REDIS_URL: redis.url,
   LATCHKEY_MODE: "local",
   ...secrets,
@@ -48,11 +48,8 @@ const environment = (changes: Record<string, string | undefined> = {}) => ({
 });
 const signing = () => ({ LATCHKEY_JWT_PRIVATE_KEY: secrets["LATCHKEY_JWT_PRIVATE_KEY"] });
 
-async function serving(id: string, changes: Record<string, string | undefined> = {}) {
-  const program = runScript(MAIN, { args: [id], env: environment(changes) });
-  const [, port] = await program.says(/"port":(\d+)/);
-  return { program, origin: `http://127.0.0.1:${port}` };
-}
+const serving = (id: string, changes: Record<string, string | undefined> = {}) =>
+  serveFunctions(id, environment(changes));
 
 async function stopped(program: Program): Promise<void> {
   program.kill("SIGTERM");

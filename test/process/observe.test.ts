@@ -9,8 +9,8 @@ import {
   PASSWORD,
   type ProcessTenant,
   type Program,
-  runScript,
   send,
+  serveFunctions,
   until,
 } from "../support/process.ts";
 
@@ -50,19 +50,9 @@ beforeAll(async () => {
     await createProcessTenant(redis.redis, secrets, "one"),
     await createProcessTenant(redis.redis, secrets, "two"),
   ];
-  program = runScript("shared/node/main.ts", {
-    args: ["all"],
-    env: {
-      PORT: "0",
-      REDIS_URL: redis.url,
-      LATCHKEY_MODE: "local",
-      LATCHKEY_LOGIN_MAX_FAILURES: "2",
-      LATCHKEY_LOG_LEVEL: "debug",
-      ...secrets,
-    },
-  });
-  const [, port] = await program.says(/"port":(\d+)/);
-  origin = `http://127.0.0.1:${port}`;
+  const settings = { LATCHKEY_LOGIN_MAX_FAILURES: "2", LATCHKEY_LOG_LEVEL: "debug" };
+  const env = { REDIS_URL: redis.url, LATCHKEY_MODE: "local", ...settings, ...secrets };
+  ({ program, origin } = await serveFunctions("all", env));
   await traffic();
 });
 afterAll(async () => {

@@ -8,8 +8,8 @@ import {
   type OwnRedis,
   ownRedis,
   type ProcessTenant,
-  runScript,
   send,
+  serveFunctions,
   until,
 } from "../support/process.ts";
 
@@ -30,12 +30,8 @@ afterEach(async () => {
 });
 
 async function serving(env: Record<string, string> = {}) {
-  const program = runScript("shared/node/main.ts", {
-    args: ["all"],
-    env: { PORT: "0", REDIS_URL: redis.url, LATCHKEY_MODE: "local", ...secrets, ...env },
-  });
-  const [, port] = await program.says(/"port":(\d+)/);
-  const origin = `http://127.0.0.1:${port}`;
+  const settings = { REDIS_URL: redis.url, LATCHKEY_MODE: "local", ...secrets, ...env };
+  const { program, origin } = await serveFunctions("all", settings);
   await until("readiness", async () => (await send(origin, "GET", "/health/readiness")).status === 200);
   return { program, origin };
 }
@@ -163,12 +159,8 @@ test("it ends in time although Redis is gone", async () => {
 
 test("it starts without Redis, is alive but not ready, and becomes ready when Redis comes", async () => {
   await redis.kill();
-  const program = runScript("shared/node/main.ts", {
-    args: ["data-get"],
-    env: { PORT: "0", REDIS_URL: redis.url, LATCHKEY_MODE: "local", ...secrets },
-  });
-  const [, port] = await program.says(/"port":(\d+)/);
-  const origin = `http://127.0.0.1:${port}`;
+  const env = { REDIS_URL: redis.url, LATCHKEY_MODE: "local", ...secrets };
+  const { program, origin } = await serveFunctions("data-get", env);
   expect((await send(origin, "GET", "/health/liveness")).status).toBe(200);
   expect(await readiness(origin)).toBe(503);
   await redis.start();

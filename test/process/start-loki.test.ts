@@ -46,6 +46,24 @@ test.skipIf(realLoki() !== "loki on the PATH")(
   },
 );
 
+test("what a killed run has left behind reaches Loki soon after the next start", async () => {
+  const own = temporaryFolder();
+  const start = async () => {
+    const env = { PORT: "0", LOKI_URL: loki.url };
+    const program = runScript("shared/node/dev/start.ts", { cwd: own, env });
+    const [, url = ""] = await program.says(/answers at (http:\S+\d)\b/);
+    return { program, url };
+  };
+  const killed = await start();
+  const as = (await logIn(killed.url, "user2", "secret")).body.access_token;
+  await send(killed.url, "GET", "/users/me", { as });
+  killed.program.kill("SIGKILL");
+  await killed.program.ended();
+  await start();
+  const { seqs } = lokiTools(loki.url).tenant("tenant2");
+  await expect.poll(() => seqs(), { timeout: 25_000, interval: 200 }).toEqual([2, 1]);
+});
+
 test("it says where the audit trail goes", async () => {
   await program.says(new RegExp(`The audit trail goes to the Loki at ${loki.url}`));
 });

@@ -146,6 +146,13 @@ export function run(
   };
 }
 
+/** A process that serves a function, or `all`, once it listens; on a free port unless `env` says otherwise. */
+export async function serveFunctions(id: string, env: RunOptions["env"]) {
+  const program = runScript("shared/node/main.ts", { args: [id], env: { PORT: "0", ...env } });
+  const [, port] = await program.says(/"port":(\d+)/);
+  return { program, origin: `http://127.0.0.1:${port}` };
+}
+
 /** Send a request over the network. */
 export async function send(
   origin: string,

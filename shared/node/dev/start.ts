@@ -23,6 +23,8 @@ const FOLDER = ".latchkey";
 const REDIS_TIMEOUT = 5_000;
 /** Milliseconds between looks for what expired or was left in an outbox. */
 const TICK = 60_000;
+/** What a killed run left at its end is not old enough at the first look. */
+const SECOND_TICK = 10_000;
 const SHIP = eventRouteOf("audit-ship").path;
 
 const say = (line: string): void => void process.stdout.write(`${line}\n`);
@@ -105,6 +107,7 @@ function keepTicking(origin: string): void {
     }
   };
   tick();
+  setTimeout(tick, SECOND_TICK).unref();
   setInterval(tick, TICK).unref();
 }
 
