@@ -160,7 +160,7 @@ test("it ends in time although Redis is gone", async () => {
 test("it starts without Redis, is alive but not ready, and becomes ready when Redis comes", async () => {
   await redis.kill();
   const env = { REDIS_URL: redis.url, LATCHKEY_MODE: "local", ...secrets };
-  const { program, origin } = await serveFunctions("data-get", env);
+  const { origin } = await serveFunctions("data-get", env);
   expect((await send(origin, "GET", "/health/liveness")).status).toBe(200);
   expect(await readiness(origin)).toBe(503);
   await redis.start();
