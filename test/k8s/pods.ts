@@ -117,3 +117,27 @@ export const containersOf = ({ spec }: Pod): readonly Container[] => [
   ...(spec.initContainers ?? []),
   ...spec.containers,
 ];
+
+/** ConfigMaps and Secrets that a pod names, each with the key that it wants; "" stands for all of it. */
+export function dataOf(pod: Pod): (readonly ["ConfigMap" | "Secret", name: string, key: string])[] {
+  const fromContainers = containersOf(pod).flatMap(({ env = [], envFrom = [] }) => [
+    ...envFrom.map(({ configMapRef, secretRef }) =>
+      configMapRef
+        ? (["ConfigMap", configMapRef.name, ""] as const)
+        : (["Secret", secretRef?.name ?? "", ""] as const),
+    ),
+    ...env.flatMap(({ valueFrom: { configMapKeyRef, secretKeyRef } = {} }) => [
+      ...(configMapKeyRef ? [["ConfigMap", configMapKeyRef.name, configMapKeyRef.key] as const] : []),
+      ...(secretKeyRef ? [["Secret", secretKeyRef.name, secretKeyRef.key] as const] : []),
+    ]),
+  ]);
+  const fromVolumes = (pod.spec.volumes ?? []).flatMap(({ configMap, secret, projected }) => [
+    ...(configMap ? [["ConfigMap", configMap.name, ""] as const] : []),
+    ...(secret ? [["Secret", secret.secretName, ""] as const] : []),
+    ...(projected?.sources ?? []).flatMap((source) => [
+      ...(source.configMap ? [["ConfigMap", source.configMap.name, ""] as const] : []),
+      ...(source.secret ? [["Secret", source.secret.name, ""] as const] : []),
+    ]),
+  ]);
+  return [...fromContainers, ...fromVolumes];
+}
