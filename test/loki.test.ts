@@ -4,7 +4,9 @@
  */
 import { gzipSync } from "node:zlib";
 import { expect, test } from "vitest";
+import type { AuditEntry } from "../shared/audit.ts";
 import { pushBody, toLokiEntry } from "../shared/loki.ts";
+import { refusalOf, shipLimits } from "../shared/ship-batch.ts";
 import { forEachLoki } from "./support/each-loki.ts";
 import { DAY, entriesOf, entryOf, HOUR, MINUTE } from "./support/loki-tools.ts";
 
@@ -46,26 +48,32 @@ forEachLoki({ tenants }, ({ loki, tools, ours }) => {
     expect(await lines()).toHaveLength(1);
   });
 
-  test.each([
+  test.each<[string, string, RegExp, Partial<AuditEntry> & { at?: number }]>([
     [
       "too long",
+      "line_too_long",
       /^max entry size '262144' bytes exceeded for stream .* with length '26\d{4}' bytes/,
-      {},
-      262_145,
+      { request_id: "r".repeat(262_145) },
     ],
     [
       "31 days old",
+      "too_old",
       /has timestamp too old: .*, oldest acceptable timestamp is: /,
       { at: Date.now() - 31 * DAY },
-      0,
     ],
-    ["ahead of the clock", /has timestamp too new: /, { at: Date.now() + 11 * MINUTE }, 0],
-  ])("400 for an entry that is %s stores the valid rest", async (_, reason, change, length) => {
+    ["ahead of the clock", "too_new", /has timestamp too new: /, { at: Date.now() + 11 * MINUTE }],
+    [
+      "too rich in metadata",
+      "metadata",
+      /has structured metadata too large: '\d+' bytes, limit: '65536' bytes/,
+      { username: "u".repeat(66_000) },
+    ],
+  ])("400 for an entry that is %s (%s) stores the valid rest", async (_, refusal, reason, change) => {
     const { tenant, push, seqs } = tools().tenant();
     const [first, second, third] = entriesOf(tenant, 3);
-    const bad = entryOf({ ...second, ...change, request_id: "r".repeat(length) });
-    const answer = await push(pushBody([first, bad, third] as never));
+    const answer = await push(pushBody([first, entryOf({ ...second, ...change }), third] as never));
     expect(answer).toEqual({ status: 400, text: expect.stringMatching(reason) });
+    expect(refusalOf(answer, shipLimits).class).toBe(refusal);
     expect(await seqs()).toEqual([3, 1]);
   });
 
@@ -150,6 +158,7 @@ forEachLoki({ tenants }, ({ loki, tools, ours }) => {
     const reason =
       /^entry with timestamp .* ignored, reason: 'entry too far behind, .*total ignored: 1 out of 2 for stream/s;
     expect(answer).toEqual({ status: 400, text: expect.stringMatching(reason) });
+    expect(refusalOf(answer, shipLimits)).toMatchObject({ class: "too_far_behind", maybeStored: true });
     expect((await push(pushBody([first] as never))).status).toBe(400);
     expect(await seqs()).toEqual([2, 3, 1]);
     const elsewhere = entryOf({ ...behind, action: "create_key", at: now - 2 * HOUR });
