@@ -34,7 +34,7 @@ function rendered(name: "redis.conf" | "sentinel.conf"): string {
       ...passwords,
       ...{ PATH: process.env["PATH"], SELF: self, REDIS_NODES: self, REDIS_SENTINELS: self },
       ...{ REDIS_DATA: folder, SENTINEL_DATA: folder, MAXMEMORY: "100000000", REDIS_MASTER_NAME: "latchkey" },
-      ...{ MASTER_HOST: "127.0.0.1", MASTER_PORT: String(port), QUORUM: "1" },
+      ...{ MASTER_HOST: "127.0.0.1", MASTER_PORT: String(port), QUORUM: "1", DOWN_AFTER: "3000" },
     },
   });
 }

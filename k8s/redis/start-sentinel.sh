@@ -6,6 +6,12 @@ set -eu
 
 STATE=$SENTINEL_DATA/sentinel.conf
 QUORUM=$(majority)
+# Milliseconds until a master counts as down: 2,850, 3,000, 3,150 by the pod's number. Sentinels that notice a death at the
+# same moment all vote for themselves, and nobody is elected; two agree after 3 s, and the third has its vote left.
+pod=${HOST%%.*}
+number=${pod##*-}
+case $number in '' | *[!0-9]*) number=1 ;; esac
+DOWN_AFTER=$((2850 + number * 150))
 
 # Who was master as the last one knew it: this Sentinel itself, else another one, else a node that is being followed,
 # else it is a new installation, and the first node is its master.

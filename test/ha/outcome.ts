@@ -34,7 +34,7 @@ export interface PlainOutcome {
   readonly slowest: number;
 }
 
-/** Milliseconds. `down-after-milliseconds` of sentinel.conf, and what the failover and the clients may take after it. */
+/** Milliseconds. `down-after-milliseconds` of start-sentinel.sh, and what the failover and the clients may take after it. */
 const DOWN_AFTER = 3_000;
 const FAILOVER = 1_500;
 /** Whatever happens, a request is answered within this time. */
