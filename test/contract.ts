@@ -6,29 +6,25 @@
  */
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { startVitest } from "vitest/node";
 import { CONTRACT } from "./support/contract.ts";
 import { DEPLOYED } from "./support/deployed-at.ts";
 
-const usage = "Usage: npm run contract -- --url <https://host>";
+const usage = "Usage: npm run contract -- --url <https://host> [<part of a file's name>]…";
 
 function fail(message: string): never {
   process.stderr.write(`${message}\n`);
   process.exit(1);
 }
 
-function originFrom(args: string[]): string {
-  const { values } = parseArgs({ args, options: { url: { type: "string" } } });
-  const url = URL.parse(values.url ?? "");
-  if (url === null || !/^https?:$/.test(url.protocol) || url.pathname !== "/") fail(usage);
-  return url.origin;
-}
-
-process.env[DEPLOYED.url] = originFrom(process.argv.slice(2));
+const { values, positionals } = parseArgs({ options: { url: { type: "string" } }, allowPositionals: true });
+const url = URL.parse(values.url ?? "");
+if (url === null || !/^https?:$/.test(url.protocol) || url.pathname !== "/") fail(usage);
+process.env[DEPLOYED.url] = url.origin;
 const missing = DEPLOYED.tenants.flatMap((one) => Object.values(one)).filter((name) => !process.env[name]);
 if (missing.length > 0) fail(`${usage}\nNot set: ${missing.join(", ")}`);
 
-const vitest = await startVitest("test", [], {
+const { startVitest } = await import("vitest/node");
+const vitest = await startVitest("test", positionals, {
   root: fileURLToPath(new URL("..", import.meta.url)),
   config: false,
   watch: false,

@@ -19,10 +19,11 @@ export const nginxBinary = (): string | undefined =>
     .map((folder) => join(folder, "nginx"))
     .find((file) => existsSync(file));
 
+const EVENT = /^\/events\/([a-z-]+)$/;
 const HOST = /^([a-z-]+)\.latchkey\.svc\.cluster\.local$/;
 
 /** One process per function, each started by its first request. @param env of all of them */
-function startFunctions(env: (id: string) => Record<string, string>) {
+export function startFunctions(env: (id: string) => Record<string, string>) {
   const started = new Map<string, Promise<{ program: Program; port: number }>>();
 
   async function start(id: string) {
@@ -38,13 +39,13 @@ function startFunctions(env: (id: string) => Record<string, string>) {
 
   return {
     serving,
-    ids: () => [...started.keys()],
-    /** kill -9; the next request starts it again. */
-    async kill(id: string): Promise<void> {
+    /** kill -9; the next request starts it again. @returns the process's id */
+    async kill(id: string): Promise<number> {
       const { program } = await serving(id);
       started.delete(id);
       program.kill("SIGKILL");
       await program.ended();
+      return program.pid;
     },
     async stop(): Promise<void> {
       const programs = await Promise.all([...started.values()]);
@@ -57,9 +58,10 @@ function startFunctions(env: (id: string) => Record<string, string>) {
 type Functions = ReturnType<typeof startFunctions>;
 
 /** What kourier-internal and a pod's queue-proxy do. */
-async function startHostRouter({ serving }: Functions) {
+export async function startHostRouter({ serving }: Functions) {
   async function pass(incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> {
-    const id = HOST.exec(incoming.headers.host ?? "")?.[1];
+    // Triggers and PingSources call by address; here they are known by their paths.
+    const id = HOST.exec(incoming.headers.host ?? "")?.[1] ?? EVENT.exec(incoming.url ?? "")?.[1];
     if (id === undefined) return void outgoing.writeHead(404).end();
     const { port } = await serving(id);
     const forwarded = [incoming.headers["x-forwarded-for"] ?? [], incoming.socket.remoteAddress]
