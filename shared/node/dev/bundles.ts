@@ -23,6 +23,15 @@ const lazy: Readonly<Record<string, (functions: readonly Servable[]) => boolean>
   cloudevents: (functions) => functions.some(hasPublicRoute),
 };
 
+/**
+ * What packages load and nothing here uses, a tenth of a function's start: `debug` looks for colours of a terminal,
+ * @hono/node-server for requests of HTTP/2, which our servers do not speak.
+ */
+const unused: Readonly<Record<string, string>> = {
+  "supports-color": "export {};",
+  "node:http2": "export class Http2ServerRequest {} export const constants = {};",
+};
+
 export const bundleNames: readonly string[] = [...functionIds, "all", "admin"];
 
 export interface Bundle {
@@ -60,8 +69,7 @@ async function writeBundle(name: string, folder: string): Promise<Bundle> {
     platform: "node",
     target: "node24",
     legalComments: "none",
-    // `debug` tries supports-color and does without it; only dev tools bring it.
-    external: [NATIVE, "supports-color"],
+    external: [NATIVE],
     plugins: [leaveOut((await loadFunctions(name)) ?? []), embedLua, quickIoredis],
     metafile: true,
   });
@@ -93,11 +101,12 @@ function entry(name: string): string {
 const leaveOut = (functions: readonly Servable[]): Plugin => ({
   name: "leave-out",
   setup({ onResolve, onLoad }) {
-    onResolve({ filter: /./ }, ({ kind, path }) =>
-      kind === "dynamic-import" && lazy[path]?.(functions) === false
-        ? { path, namespace: "left-out" }
-        : undefined,
-    );
+    onResolve({ filter: /./ }, ({ kind, path }) => {
+      if (Object.hasOwn(unused, path)) return { path, namespace: "unused" };
+      const isNeeded = kind !== "dynamic-import" || (lazy[path]?.(functions) ?? true);
+      return isNeeded ? undefined : { path, namespace: "left-out" };
+    });
+    onLoad({ filter: /./, namespace: "unused" }, ({ path }) => ({ contents: unused[path] ?? "" }));
     onLoad({ filter: /./, namespace: "left-out" }, ({ path }) => ({
       contents: `throw new Error(${JSON.stringify(`${path} is no part of this bundle`)});`,
     }));
