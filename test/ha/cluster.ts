@@ -1,6 +1,7 @@
 /** Three data nodes and three Sentinels, started by the scripts and the configuration of k8s/redis, unchanged. */
+import { execFileSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { mkdirSync, rmSync } from "node:fs";
+import { copyFileSync, mkdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { Redis } from "ioredis";
 import { repository, until } from "../support/process.ts";
@@ -32,7 +33,7 @@ const addresses = {
   REDIS_MASTER_NAME: MASTER_NAME,
 };
 
-/** What a function needs to find this cluster. */
+/** What a function needs to find a cluster. */
 export const clientEnvironment = {
   ...addresses,
   REDIS_USERNAME: "latchkey",
@@ -56,8 +57,33 @@ export interface Node {
 }
 export type Cluster = ReturnType<typeof createCluster>;
 
-function adminOf(pod: Pod, port: number): Redis {
+export interface Tls {
+  /** Where tls.crt, tls.key and ca.crt are. */
+  readonly files: string;
+  /** Certificates that those of the pods lead to. */
+  readonly ca: string;
+}
+
+/** A certificate for every pod, which is its own authority. */
+export function createTls(folder: string): Tls {
+  const files = join(folder, "tls");
+  mkdirSync(files);
+  const names = COPIES.flatMap((copy) => [redisHost(copy), sentinelHost(copy)]).map((name) => `DNS:${name}`);
+  const [key, certificate] = ["tls.key", "tls.crt"].map((name) => join(files, name)) as [string, string];
+  const made = ["-keyout", key, "-out", certificate, "-addext", `subjectAltName=${names.join()}`];
+  const options = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj /CN=redis";
+  execFileSync("openssl", [...options.split(" "), ...made], { stdio: "pipe" });
+  copyFileSync(certificate, join(files, "ca.crt"));
+  return { files, ca: readFileSync(certificate, "utf8") };
+}
+
+/** The tests come by an address, which no certificate names. */
+export const tlsOf = (tls: Tls | undefined) =>
+  tls === undefined ? {} : { tls: { ca: tls.ca, checkServerIdentity: () => undefined } };
+
+function adminOf(pod: Pod, port: number, tls: Tls | undefined): Redis {
   const admin = new Redis(port, pod.address, {
+    ...tlsOf(tls),
     username: "admin",
     password: passwords.ADMIN_PASSWORD,
     enableReadyCheck: false,
@@ -71,7 +97,7 @@ function adminOf(pod: Pod, port: number): Redis {
   return admin;
 }
 
-export function createCluster(world: World) {
+export function createCluster(world: World, tls?: Tls) {
   function createNode(kind: "redis" | "sentinel", copy: number): Node {
     const [host, port] =
       kind === "redis" ? [redisHost(copy), REDIS_PORT] : [sentinelHost(copy), SENTINEL_PORT];
@@ -86,6 +112,7 @@ export function createCluster(world: World) {
       ...passwords,
       SELF: `${host}:${port}`,
       RUN: run,
+      ...(tls === undefined ? {} : { REDIS_TLS: "true", TLS_FILES: tls.files }),
       ...(kind === "redis"
         ? { REDIS_DATA: data, REDIS_MEMORY_LIMIT: String(512 * 1024 * 1024) }
         : { SENTINEL_DATA: data }),
@@ -94,7 +121,7 @@ export function createCluster(world: World) {
     return {
       pod,
       port,
-      admin: adminOf(pod, port),
+      admin: adminOf(pod, port, tls),
       start: () => pod.start("sh", [join(scripts, `start-${kind}.sh`)], env),
       async stop() {
         if (kind === "redis") await script("stop-redis.sh");

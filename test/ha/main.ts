@@ -22,6 +22,7 @@ const titles: Record<(typeof scenarios)[number], string> = {
   sentinels: "all Sentinels killed, then the master; Sentinels back after 6 s",
   blackout: "kill -9 of all six; the master comes back 8 s after the others",
   stale: "kill -9 while the first Sentinel still names the old master",
+  tls: "kill -9 of the master, its container restarts at once, all over TLS",
 };
 
 const say = (line: string) => process.stdout.write(`${line}\n`);

@@ -13,6 +13,7 @@ export const scenarios = [
   "sentinels",
   "blackout",
   "stale",
+  "tls",
 ] as const;
 export type ScenarioName = (typeof scenarios)[number] | "brief";
 

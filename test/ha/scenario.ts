@@ -25,7 +25,8 @@ const sleep = (milliseconds: number) => new Promise<void>((resolve) => setTimeou
 function steps(): Fault[] {
   if (name === "brief") return [faults.kill, faults.stop];
   // That a Sentinel names the wrong master shows when the right one has been replaced.
-  return [name === "stale" ? faults.kill : faults[name as keyof typeof faults]];
+  if (name === "stale") return [faults.kill];
+  return [name === "tls" ? faults.restart : faults[name as keyof typeof faults]];
 }
 
 /** Wait until each of these processes acknowledges changes, one after the other and not one by chance. */
@@ -53,7 +54,7 @@ async function misled(scene: Scene): Promise<void> {
 }
 
 async function withFunctions(): Promise<Outcome> {
-  const scene = await createScene(folder);
+  const scene = await createScene(folder, name === "tls");
   const { cluster, functions } = scene;
   const [mainlander, islander] = functions as [FunctionsPod, FunctionsPod];
   if (name === "stale") await misled(scene);

@@ -5,7 +5,7 @@ import { makeSecrets } from "../../shared/node/dev/make-secrets.ts";
 import { type Load, type LoadTenant, type Sent, startLoad } from "../process/crash-load.ts";
 import { verifyBacklog, verifyTenant } from "../process/crash-verify.ts";
 import { createProcessTenant, type ProcessTenant, repository, send, until } from "../support/process.ts";
-import { clientEnvironment, createCluster } from "./cluster.ts";
+import { clientEnvironment, createCluster, createTls, type Tls, tlsOf } from "./cluster.ts";
 import { createMeter } from "./meter.ts";
 import { startRevocations } from "./revocations.ts";
 import { createWorld, type Pod } from "./world.ts";
@@ -24,14 +24,15 @@ export interface FunctionsPod {
 }
 export type Scene = Awaited<ReturnType<typeof createScene>>;
 
-export async function createScene(folder: string) {
+export async function createScene(folder: string, withTls: boolean) {
   const world = createWorld(folder);
-  const cluster = createCluster(world);
+  const tls = withTls ? createTls(folder) : undefined;
+  const cluster = createCluster(world, tls);
   cluster.start();
   const master = await cluster.healthy();
   const secrets = await makeSecrets("ha");
 
-  const redis = dataOf(master.pod);
+  const redis = dataOf(master.pod, tls);
   const tenants: ProcessTenant[] = [];
   for (let number = 0; number < TENANTS; number += 1)
     tenants.push(await createProcessTenant(redis, secrets, `tenant-${number}`));
@@ -48,6 +49,7 @@ export async function createScene(folder: string) {
     pod.start(process.execPath, [join(repository, "shared/node/main.ts"), "all"], {
       ...{ PORT: String(FUNCTIONS_PORT), LATCHKEY_LOG_LEVEL: "warn" },
       ...clientEnvironment,
+      ...(tls === undefined ? {} : { REDIS_TLS: "true", REDIS_TLS_CA: tls.ca }),
       ...secrets,
       ...env,
     });
@@ -63,12 +65,13 @@ export async function createScene(folder: string) {
       60_000,
     );
   await Promise.all(functions.map(ready));
-  return { world, cluster, tenants, revoker, functions, start, ready };
+  return { world, cluster, tls, tenants, revoker, functions, start, ready };
 }
 
 /** The tests' own connection to the data of a node, as a function would have it. */
-function dataOf(pod: Pod): Redis {
+function dataOf(pod: Pod, tls: Tls | undefined): Redis {
   const redis = new Redis(6379, pod.address, {
+    ...tlsOf(tls),
     username: clientEnvironment.REDIS_USERNAME,
     password: clientEnvironment.REDIS_PASSWORD,
   });
@@ -136,10 +139,10 @@ export interface Verdict {
 }
 
 /** Stop the writers and hold everything that was answered against what the master has. */
-export async function verify({ cluster, tenants, revoker }: Scene, writers: Writers): Promise<Verdict> {
+export async function verify({ cluster, tls, tenants, revoker }: Scene, writers: Writers): Promise<Verdict> {
   await writers.stop();
   const master = await cluster.healthy();
-  const redis = dataOf(master.pod);
+  const redis = dataOf(master.pod, tls);
   const sent = writers.sent();
   const violations = [...writers.revocations.wrong];
   for (const tenant of tenants) {
