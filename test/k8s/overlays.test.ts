@@ -221,6 +221,17 @@ for (const [name, variant] of Object.entries(variants)) {
       expect(env).toMatchObject({ REDIS_PASSWORD: "x" });
     });
 
+    test("Prometheus lets go of what is old before its volume is full", () => {
+      const prometheus = statefulSets.find(({ metadata }) => metadata.name === "prometheus");
+      const text = JSON.stringify(prometheus);
+      const [, kept, unit] = /retention\.size=(\d+)(MB|GB)/.exec(text) ?? [];
+      const [, volume] = /"storage":"(\d+)Gi"/.exec(text) ?? [];
+      // Prometheus counts in powers of two; its write-ahead log comes on top.
+      const gibibytes = Number(kept) / (unit === "MB" ? 1024 : 1);
+      expect(gibibytes).toBeGreaterThan(0);
+      expect(gibibytes).toBeLessThanOrEqual(0.8 * Number(volume));
+    });
+
     test("the namespace comes first", () => {
       expect(objects[0]).toMatchObject({ kind: "Namespace", metadata: { name: OURS } });
     });

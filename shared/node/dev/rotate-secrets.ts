@@ -38,6 +38,8 @@ interface State {
   /** The current one first. */
   readonly peppers: readonly string[];
   readonly nextPepper: string | undefined;
+  /** Of the Secrets as they were read: what somebody else has changed meanwhile is not overwritten. */
+  readonly versions: Readonly<Record<"jwt" | "keys", string>>;
 }
 
 export interface Step {
@@ -52,90 +54,94 @@ const ROLL = "Roll the functions out";
 
 /** The next step that brings something new into use. @param mark names it */
 export async function rotate(what: Rotated, kubectlOutput: string, mark: string): Promise<Step> {
-  const [before, secretsWith] = read(kubectlOutput);
+  const before = read(kubectlOutput);
+  return what === "jwt" ? rotateKeys(before, mark) : rotatePeppers(before, mark);
+}
+
+async function rotateKeys(before: State, mark: string): Promise<Step> {
+  const { nextPrivateKey } = before;
+  if (nextPrivateKey !== undefined) {
+    return {
+      secrets: secretsOf({ ...before, privateKey: nextPrivateKey, nextPrivateKey: undefined }),
+      advice: `${ROLL}, wait for the lifetime of a token, then: --retire jwt`,
+    };
+  }
   const fresh = await makeSecrets(mark);
-  if (what === "jwt") {
-    if (before.nextPrivateKey !== undefined) {
-      const after = { ...before, privateKey: before.nextPrivateKey, nextPrivateKey: undefined };
-      return secretsWith(after, `${ROLL}, wait for the lifetime of a token, then: --retire jwt`);
-    }
-    const { keys } = keySet.parse(JSON.parse(fresh["LATCHKEY_JWT_PUBLIC_KEYS"] as string));
-    const nextPrivateKey = fresh["LATCHKEY_JWT_PRIVATE_KEY"];
-    const after = { ...before, nextPrivateKey, publicKeys: [...before.publicKeys, ...keys] };
-    return secretsWith(after, `${ROLL}, then: --rotate jwt, again`);
+  const { keys } = keySet.parse(JSON.parse(fresh["LATCHKEY_JWT_PUBLIC_KEYS"] as string));
+  const known = {
+    nextPrivateKey: fresh["LATCHKEY_JWT_PRIVATE_KEY"],
+    publicKeys: [...before.publicKeys, ...keys],
+  };
+  return { secrets: secretsOf({ ...before, ...known }), advice: `${ROLL}, then: --rotate jwt, again` };
+}
+
+async function rotatePeppers(before: State, mark: string): Promise<Step> {
+  const { peppers, nextPepper } = before;
+  if (nextPepper !== undefined) {
+    const isNext = (pepper: string) => versionOf(pepper) === nextPepper;
+    const used = [...peppers.filter(isNext), ...peppers.filter((one) => !isNext(one))];
+    return {
+      secrets: secretsOf({ ...before, peppers: used, nextPepper: undefined }),
+      advice: `${ROLL}. Each API key moves to the new pepper at its next use; those that never did end with: --retire peppers`,
+    };
   }
-  if (before.nextPepper !== undefined) {
-    const isNext = (pepper: string) => versionOf(pepper) === before.nextPepper;
-    const peppers = [...before.peppers.filter(isNext), ...before.peppers.filter((one) => !isNext(one))];
-    return secretsWith(
-      { ...before, peppers, nextPepper: undefined },
-      `${ROLL}. Each API key moves to the new pepper at its next use; those that never did end with: --retire peppers`,
-    );
-  }
-  const pepper = fresh["LATCHKEY_API_KEY_PEPPERS"] as string;
-  const after = { ...before, peppers: [...before.peppers, pepper], nextPepper: versionOf(pepper) };
-  return secretsWith(after, `${ROLL}, then: --rotate peppers, again`);
+  const { LATCHKEY_API_KEY_PEPPERS: pepper = "" } = await makeSecrets(mark);
+  const known = { peppers: [...peppers, pepper], nextPepper: versionOf(pepper) };
+  return { secrets: secretsOf({ ...before, ...known }), advice: `${ROLL}, then: --rotate peppers, again` };
 }
 
 /** The last step: whatever is not in use any more is forgotten. */
 export function retire(what: Rotated, kubectlOutput: string): Step {
-  const [before, secretsWith] = read(kubectlOutput);
+  const before = read(kubectlOutput);
   const pending = what === "jwt" ? before.nextPrivateKey : before.nextPepper;
   if (pending !== undefined)
     throw new Error(`The new one is known and not yet in use; first: --rotate ${what}`);
   const signing = kidOf(before.privateKey);
-  return secretsWith(
+  const left =
     what === "jwt"
-      ? { ...before, publicKeys: before.publicKeys.filter(({ kid }) => kid === signing) }
-      : { ...before, peppers: before.peppers.slice(0, 1) },
-    `${ROLL}.`,
-  );
+      ? { publicKeys: before.publicKeys.filter(({ kid }) => kid === signing) }
+      : { peppers: before.peppers.slice(0, 1) };
+  return { secrets: secretsOf({ ...before, ...left }), advice: `${ROLL}.` };
 }
 
-function read(kubectlOutput: string): [State, (after: State, advice: string) => Step] {
-  const {
-    items: [jwt, keys],
-  } = current.parse(JSON.parse(kubectlOutput));
-  const before: State = {
-    privateKey: z.string().parse(jwt.data["LATCHKEY_JWT_PRIVATE_KEY"]),
+function read(kubectlOutput: string): State {
+  const [jwt, keys] = current.parse(JSON.parse(kubectlOutput)).items;
+  const text = (value: string | undefined): string => z.string().parse(value);
+  return {
+    privateKey: text(jwt.data["LATCHKEY_JWT_PRIVATE_KEY"]),
     nextPrivateKey: jwt.data[NEXT_PRIVATE_KEY],
-    publicKeys: keySet.parse(JSON.parse(z.string().parse(keys.data["LATCHKEY_JWT_PUBLIC_KEYS"]))).keys,
-    peppers: z.string().parse(keys.data["LATCHKEY_API_KEY_PEPPERS"]).split(","),
+    publicKeys: keySet.parse(JSON.parse(text(keys.data["LATCHKEY_JWT_PUBLIC_KEYS"]))).keys,
+    peppers: text(keys.data["LATCHKEY_API_KEY_PEPPERS"]).split(","),
     nextPepper: keys.metadata.annotations[NEXT_PEPPER],
+    versions: { jwt: jwt.metadata.resourceVersion, keys: keys.metadata.resourceVersion },
   };
-  const replacing = (
-    { metadata }: z.infer<typeof secret> & { metadata: { name: string } },
-    stringData: Record<string, string>,
-    annotations = {},
-  ): ClusterSecret => ({
-    apiVersion: "v1",
-    kind: "Secret",
-    // With its resourceVersion a Secret that somebody else has changed meanwhile is not overwritten.
-    metadata: {
-      name: metadata.name,
-      namespace: NAMESPACE,
-      resourceVersion: metadata.resourceVersion,
-      annotations,
-    },
-    stringData,
-  });
+}
+
+function secretsOf(state: State): ClusterSecret[] {
+  const variables = {
+    LATCHKEY_JWT_PRIVATE_KEY: state.privateKey,
+    LATCHKEY_JWT_PUBLIC_KEYS: JSON.stringify({ keys: state.publicKeys }),
+    LATCHKEY_API_KEY_PEPPERS: state.peppers.join(","),
+  };
+  // Nothing leaves here that a function would refuse to start with.
+  parseConfig({ ...variables, REDIS_URL: "redis://unused" });
+  const { LATCHKEY_JWT_PRIVATE_KEY, ...shared } = variables;
+  const next = state.nextPrivateKey === undefined ? {} : { [NEXT_PRIVATE_KEY]: state.nextPrivateKey };
+  const annotations = state.nextPepper === undefined ? {} : { [NEXT_PEPPER]: state.nextPepper };
   return [
-    before,
-    (after, advice) => {
-      const variables = {
-        LATCHKEY_JWT_PRIVATE_KEY: after.privateKey,
-        LATCHKEY_JWT_PUBLIC_KEYS: JSON.stringify({ keys: after.publicKeys }),
-        LATCHKEY_API_KEY_PEPPERS: after.peppers.join(","),
-      };
-      // Nothing leaves here that a function would refuse to start with.
-      parseConfig({ ...variables, REDIS_URL: "redis://unused" });
-      const { LATCHKEY_JWT_PRIVATE_KEY, ...shared } = variables;
-      const next = after.nextPrivateKey === undefined ? {} : { [NEXT_PRIVATE_KEY]: after.nextPrivateKey };
-      const pepper = after.nextPepper === undefined ? {} : { [NEXT_PEPPER]: after.nextPepper };
-      return {
-        secrets: [replacing(jwt, { LATCHKEY_JWT_PRIVATE_KEY, ...next }), replacing(keys, shared, pepper)],
-        advice,
-      };
-    },
+    replacement("latchkey-jwt", state.versions.jwt, {}, { LATCHKEY_JWT_PRIVATE_KEY, ...next }),
+    replacement("latchkey-keys", state.versions.keys, annotations, shared),
   ];
 }
+
+const replacement = (
+  name: string,
+  resourceVersion: string,
+  annotations: Record<string, string>,
+  stringData: Record<string, string>,
+): ClusterSecret => ({
+  apiVersion: "v1",
+  kind: "Secret",
+  metadata: { name, namespace: NAMESPACE, resourceVersion, annotations },
+  stringData,
+});
