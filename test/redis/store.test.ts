@@ -1,7 +1,9 @@
 /** What becomes of an operation when something happens to Redis: real servers, real replicas, real connections that break. */
+import type { Redis } from "ioredis";
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
 import { parseRedisConfig } from "../../shared/config.ts";
 import { connectRedis } from "../../shared/redis/connect.ts";
+import { createConfirm } from "../../shared/redis/replication.ts";
 import { createStore, type Store } from "../../shared/redis/store.ts";
 import { minReplicasOf } from "../../shared/redis-config.ts";
 import { cleanUp, until } from "../support/process.ts";
@@ -154,4 +156,12 @@ test("scripts that a new master does not know are sent again whole", async () =>
   await master.admin.script("FLUSH");
   await create(store, "again");
   expect(await replica.admin.exists("{s1}:again:tenant")).toBe(1);
+});
+
+test("a connection that was made anew cannot confirm what the lost one wrote", async () => {
+  const confirm = createConfirm(1, () => undefined);
+  const lost = { stream: {}, wait: async () => 1 };
+  const confirmed = confirm(lost as unknown as Redis);
+  lost.stream = {};
+  await expect(confirmed).rejects.toThrow("unknown of 1 replicas");
 });
