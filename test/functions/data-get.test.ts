@@ -1,6 +1,7 @@
 import { afterAll, expect, test } from "vitest";
 import { createHarness } from "../support/harness.ts";
 import { expectProblem } from "../support/samples.ts";
+import { isDeployed } from "../support/skip.ts";
 
 const api = await createHarness();
 afterAll(() => api.close());
@@ -85,7 +86,10 @@ test.each([
 test("a path that is no UTF-8: 400", async () => {
   const { admin } = await api.tenant();
   for (const path of ["/data/%ff", "/data/%", "/data/%zz"]) {
-    expectProblem(await api.send("GET", path, { as: admin.token }), 400, "malformed_request");
+    const answer = await api.send("GET", path, { as: admin.token });
+    expect([path, answer.status]).toEqual([path, 400]);
+    // Knative's proxies refuse by themselves what is not percent-encoded at all.
+    if (!isDeployed() || path === "/data/%ff") expectProblem(answer, 400, "malformed_request");
   }
 });
 

@@ -1,5 +1,5 @@
 /** An installation in a cluster, reached by its public address and by kubectl. */
-import { type ChildProcess, execFile, spawn } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
 import { promisify } from "node:util";
 import { decodeJwt } from "jose";
 import { DEPLOYED } from "../support/deployed-at.ts";
@@ -48,7 +48,7 @@ export async function clusterTarget(place: Place): Promise<Target> {
     lines: (tenant, since) => linesSince(loki.url, tenant, since),
     async close() {
       client.close();
-      loki.process.kill();
+      await loki.stop();
     },
   };
 }
@@ -92,8 +92,13 @@ async function podsOf(kubectl: Kubectl, victim: Victim): Promise<string[]> {
 }
 
 /** kubectl chooses a port and says which. */
-function forward(args: readonly string[]): Promise<{ url: string; process: ChildProcess }> {
+function forward(args: readonly string[]): Promise<{ url: string; stop(): Promise<unknown> }> {
   const process = spawn("kubectl", args, { stdio: ["ignore", "pipe", "pipe"] });
+  const ended = new Promise((resolve) => process.once("close", resolve));
+  const stop = () => {
+    process.kill();
+    return ended;
+  };
   return new Promise((resolve, reject) => {
     let said = "";
     const timer = setTimeout(() => fail("no answer"), TIMEOUT);
@@ -107,7 +112,7 @@ function forward(args: readonly string[]): Promise<{ url: string; process: Child
       const port = /Forwarding from 127\.0\.0\.1:(\d+)/.exec(said)?.[1];
       if (port === undefined) return;
       clearTimeout(timer);
-      resolve({ url: `http://127.0.0.1:${port}`, process });
+      resolve({ url: `http://127.0.0.1:${port}`, stop });
     };
     process.stdout.on("data", listen);
     process.stderr.on("data", listen);

@@ -32,7 +32,7 @@ function memory({ shown = (entries) => entries, answer = () => undefined }: Faul
       { tenant: "a", token: "a" },
       { tenant: "b", token: "b" },
     ],
-    async request({ method, path, token, requestId, json }) {
+    async request({ method, path, token, json }) {
       const instead = answer(path, method, killed.length);
       if (instead !== undefined) return { body: undefined, ...instead };
       await new Promise((resolve) => setImmediate(resolve));
@@ -44,7 +44,8 @@ function memory({ shown = (entries) => entries, answer = () => undefined }: Faul
       const key = `${token}${item?.key ?? path.slice("/data/".length)}`;
       if (item !== undefined) items.set(key, item.value);
       const seq = trail.length + 1;
-      trail.push(entryOf({ tenant_id: token, seq, action: action[method], request_id: requestId }));
+      const target = { type: "item", id: key.slice(token.length) } as const;
+      trail.push(entryOf({ tenant_id: token, seq, action: action[method], target }));
       return { status: 200, body: { value: items.get(key) } };
     },
     async kill(victim) {
@@ -88,7 +89,7 @@ test.each<[string, RegExp, Faults["shown"]]>([
   ],
   [
     "an outcome",
-    /entered as something else/,
+    /entered as no success/,
     (all) => all.map((one) => ({ ...one, outcome: "denied" as const })),
   ],
   [

@@ -128,11 +128,11 @@ async function triggerOffload(target: Target, requestId: string): Promise<string
     ),
   );
   return answers
-    .filter(({ status, body }) => status !== 202 || !("task_id" in (body as object)))
+    .filter(({ status, body }) => status !== 202 || !(body as { task_id?: string } | undefined)?.task_id)
     .map(({ status, body }) => `the offload was answered ${status} ${JSON.stringify(body)}`);
 }
 
-/** Look until all is there, or patience is over. @returns how it stands in the end */
+/** Look until all is there, or patience is over. @returns how it stands in the end @throws when Loki cannot be read even then */
 async function untilThere(
   target: Target,
   sent: readonly Sent[],
@@ -140,15 +140,18 @@ async function untilThere(
   patience: number,
 ): Promise<Findings[]> {
   const deadline = Date.now() + patience;
+  const look = async ({ tenant }: Target["callers"][number]) => {
+    const own = sent.filter((one) => one.tenant === tenant);
+    return judge(tenant, own, await target.lines(tenant, since));
+  };
   for (;;) {
-    const findings = await Promise.all(
-      target.callers.map(async ({ tenant }) => {
-        const own = sent.filter((one) => one.tenant === tenant);
-        return judge(tenant, own, await target.lines(tenant, since));
-      }),
-    );
-    const isComplete = findings.every(({ violations }) => violations.length === 0);
-    if (isComplete || Date.now() > deadline) return findings;
+    const isLast = Date.now() > deadline;
+    const findings = await Promise.all(target.callers.map(look)).catch((error: unknown) => {
+      if (isLast) throw error;
+      return undefined;
+    });
+    const isComplete = findings?.every(({ violations }) => violations.length === 0);
+    if (findings !== undefined && (isComplete || isLast)) return findings;
     await sleep(LOOK);
   }
 }

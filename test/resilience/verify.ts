@@ -18,6 +18,8 @@ export interface Findings {
   readonly violations: readonly string[];
 }
 
+const deed = ({ action, key }: Sent): string => `${action} ${key}`;
+
 /** How many of one kind are named. */
 const NAMED = 5;
 
@@ -31,26 +33,27 @@ export function judge(
   const byId = Map.groupBy(entries, ({ id }) => id);
   const doubled = [...byId.values()].filter((same) => same.length > 1).map(([entry]) => entry as AuditEntry);
   const distinct = [...byId.values()].map(([entry]) => entry as AuditEntry);
-  const byRequest = Map.groupBy(distinct, ({ request_id }) => request_id);
+  // Not by the request's id: some gateways give requests one of their own. No item sees one action twice.
+  const byDeed = Map.groupBy(distinct, ({ action, target }) => `${action} ${target.id}`);
   const seqs = new Set(distinct.map(({ seq }) => seq));
   const first = Math.min(...seqs);
   const gaps = seqs.size === 0 ? 0 : Math.max(...seqs) - first + 1 - seqs.size;
 
   const done = sent.filter(({ outcome }) => outcome === "done");
   const unknown = sent.filter(({ outcome }) => outcome === "unknown");
-  const of = ({ requestId }: Sent) => byRequest.get(requestId) ?? [];
+  const of = (one: Sent) => byDeed.get(deed(one)) ?? [];
   const missing = done.filter((one) => of(one).length === 0);
   const repeated = sent.filter((one) => of(one).length > 1);
   const other = done.filter((one) => {
     const [entry] = of(one);
-    return entry !== undefined && (entry.action !== one.action || entry.outcome !== "success");
+    return entry !== undefined && entry.outcome !== "success";
   });
   const foreign = distinct.filter((entry) => entry.tenant_id !== tenant);
   const violations = [
-    sentence(missing, "acknowledged without an entry in Loki", ({ requestId }) => requestId),
-    sentence(repeated, "entered more than once", ({ requestId }) => requestId),
+    sentence(missing, "acknowledged without an entry in Loki", deed),
+    sentence(repeated, "entered more than once", deed),
     sentence(doubled, "in Loki twice", ({ id }) => id),
-    sentence(other, "entered as something else", ({ requestId }) => requestId),
+    sentence(other, "entered as no success", deed),
     sentence(foreign, "of another tenant", ({ id }) => id),
     ...(gaps === 0 ? [] : [`${gaps} numbers are missing between entries`]),
     ...(lines.length === entries.length ? [] : [`${lines.length - entries.length} lines are no entries`]),

@@ -157,7 +157,6 @@ export async function startGateway({ LATCHKEY_JWT_PRIVATE_KEY = "", ...env }: Re
   const nginx = await startNginx(router.port);
   return {
     ...nginx,
-    functions,
     async stop() {
       await nginx.stop();
       await router.stop();

@@ -16,3 +16,6 @@ export const lacking = <T extends object>(reason: string): T =>
 export function onlyInThisProcess(reason: string): void {
   if (inject("through") !== "process") skip(reason);
 }
+
+/** For what a gateway that is not ours may do in its own way. */
+export const isDeployed = (): boolean => inject("through") === "url";
