@@ -60,12 +60,13 @@ const openStand = (env: Record<string, string>): Promise<Stand> =>
 
 /** The whole API in this process; with `through: "nginx"` the requests go to processes of their own instead. */
 async function localStand(env: Record<string, string>) {
-  const settings = {
-    LATCHKEY_MODE: "local",
-    REDIS_URL: inject("redisUrl"),
-    ...(inject("gateway")?.secrets ?? (await makeSecrets("demo"))),
+  const made: Record<string, string> = inject("gateway")?.secrets ?? (await makeSecrets("demo"));
+  const settings: Record<string, string> = {
+    ...{ LATCHKEY_MODE: "local", REDIS_URL: inject("redisUrl") },
+    ...made,
     ...env,
   };
+  const secrets = Object.fromEntries(Object.keys(made).map((name) => [name, settings[name] ?? ""]));
   const config: Config = parseConfig(settings);
   const functions = await loadPublicFunctions();
   const logLines: string[] = [];
@@ -93,7 +94,7 @@ async function localStand(env: Record<string, string>) {
   }
 
   return {
-    ...{ app, config, functions, redis, store, secrets: settings as Record<string, string>, logLines, issue },
+    ...{ app, config, functions, redis, store, secrets, logLines, issue },
     send: gateway?.send ?? send,
     /** A tenant that nobody else has, with an admin and a user. */
     tenant: () => makeTenant(store, issue),
