@@ -1,5 +1,5 @@
 #!/bin/sh
-# probe.sh alive|ready, of Redis or of Sentinel.
+# probe.sh alive, of Redis or Sentinel; ready, of Redis; asked, of Sentinel.
 # A node that loads its data or has lost its master is alive: killing it would make things worse.
 set -eu
 . "$(dirname "$0")/lib.sh"

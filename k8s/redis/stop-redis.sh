@@ -7,13 +7,12 @@ set -eu
 # Milliseconds in which this master takes no writes: callers wait that long and are then told by READONLY where they are.
 PAUSE=4000
 
-# until_true <tenths of a second> <command>…
+# until_true <seconds> <command>…
 until_true() {
-  left=$1
+  end=$(($(now) + $1))
   shift
   until "$@"; do
-    left=$((left - 1))
-    [ "$left" -gt 0 ] || return 1
+    [ "$(now)" -lt "$end" ] || return 1
     sleep 0.1
   done
 }
@@ -42,9 +41,9 @@ case $(admin "$SELF" ROLE) in master*) ;; *) exit 0 ;; esac
 admin "$SELF" CLIENT PAUSE "$PAUSE" WRITE >/dev/null
 trap 'admin "$SELF" CLIENT UNPAUSE >/dev/null' EXIT
 written=$(admin "$SELF" INFO replication | info_field master_repl_offset)
-until_true 10 caught_up || say "a replica is behind"
+until_true 2 caught_up || say "a replica is behind"
 fail_over || exit 0
-until_true 25 promoted || exit 0
+until_true 3 promoted || exit 0
 # The Sentinels will say so as well, about a second later.
 for node in $(other_nodes) "$SELF"; do
   [ "$node" = "$successor" ] ||
@@ -52,4 +51,4 @@ for node in $(other_nodes) "$SELF"; do
 done
 admin "$SELF" CLIENT UNPAUSE >/dev/null
 say "handed over to $successor"
-until_true 50 announced || say "no majority of the Sentinels has announced it yet"
+until_true 5 announced || say "no majority of the Sentinels has announced it yet"
