@@ -6,12 +6,12 @@ set -eu
 
 STATE=$SENTINEL_DATA/sentinel.conf
 QUORUM=$(majority)
-# Milliseconds until a master counts as down: 2,850, 3,000, 3,150 by the pod's number. Sentinels that notice a death at the
-# same moment all vote for themselves, and nobody is elected; two agree after 3 s, and the third has its vote left.
+# Milliseconds until a master counts as down: 2,700, 2,850, 3,000 by the pod's number. Sentinels that notice a death at the
+# same moment all vote for themselves, and nobody is elected; two agree after 2,850, and the third has its vote left.
 pod=${HOST%%.*}
 number=${pod##*-}
 case $number in '' | *[!0-9]*) number=1 ;; esac
-DOWN_AFTER=$((2850 + number * 150))
+DOWN_AFTER=$((2700 + number * 150))
 
 # Who was master as the last one knew it: this Sentinel itself, else another one, else a node that is being followed,
 # else it is a new installation, and the first node is its master.
@@ -40,7 +40,7 @@ remembered_state() {
 # to choose the one that has most; and it takes a second more to notice a master that hangs, and one that was promoted.
 look_closely() {
   tries=0
-  until [ "$(admin "$SELF" SENTINEL DEBUG INFO-PERIOD 1000 PING-PERIOD 500 ASK-PERIOD 500)" = OK ]; do
+  until [ "$(admin "$SELF" SENTINEL DEBUG INFO-PERIOD 1000 PING-PERIOD 250 ASK-PERIOD 250)" = OK ]; do
     tries=$((tries + 1))
     if [ "$tries" -gt 60 ]; then say "goes on with its own periods" && return; fi
     sleep 0.5

@@ -9,11 +9,11 @@ const PARTED = 15_000;
 const WITHOUT_SENTINELS = { before: 1_000, after: 6_000 };
 /**
  * What one replica misses before everything ends; then the time without writes after which they are on the disk
- * (`appendfsync everysec` postpones a write by 2 s at most); and how much earlier the others come back than the master.
+ * (`appendfsync everysec` postpones a write by 2 s at most); and how much earlier that one comes back than the others.
  */
 const BEHIND = 2_000;
 const ON_DISK = 4_000;
-const AHEAD_OF_MASTER = 8_000;
+const AHEAD = 8_000;
 
 export interface Stage {
   readonly cluster: Cluster;
@@ -146,7 +146,7 @@ const sentinels: Fault = async ({ cluster, begin, flowing }) => {
   await flowing();
 };
 
-/** Everything ends at once, one replica a little earlier; the master comes back last, and what it has is what counts. */
+/** Everything ends at once, one replica a little earlier; that one is back first, and must not take the place of the others. */
 const blackout: Fault = async ({ cluster, begin, flowing, quiet }) => {
   const master = await cluster.healthy();
   const [first, second] = cluster.redis.filter((node) => node !== master) as [Node, Node];
@@ -157,9 +157,9 @@ const blackout: Fault = async ({ cluster, begin, flowing, quiet }) => {
   const rest = [master, second, ...cluster.sentinels];
   for (const { pod } of rest) pod.signal("SIGKILL");
   await Promise.all(rest.map(({ pod }) => pod.ended()));
-  for (const node of [first, second, ...cluster.sentinels]) node.start();
-  await sleep(AHEAD_OF_MASTER);
-  master.start();
+  for (const node of [first, ...cluster.sentinels]) node.start();
+  await sleep(AHEAD);
+  for (const node of [second, master]) node.start();
   await cluster.healthy();
   await flowing();
 };

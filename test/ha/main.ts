@@ -20,7 +20,7 @@ const titles: Record<(typeof scenarios)[number], string> = {
   partition: "partition: master and one client cut off for 15 s",
   rolling: "rolling restart of all six, with new addresses",
   sentinels: "all Sentinels killed, then the master; Sentinels back after 6 s",
-  blackout: "kill -9 of all six; the master comes back 8 s after the others",
+  blackout: "kill -9 of all six; a replica that is 2 s behind comes back 8 s before the others",
   stale: "kill -9 while the first Sentinel still names the old master",
   tls: "kill -9 of the master, its container restarts at once, all over TLS",
 };
@@ -39,7 +39,7 @@ function report(name: keyof typeof titles, { rounds: done, verdict }: Outcome): 
     verdict.lost,
     `${verdict.entries} / ${verdict.gaps}`,
     `${seconds(median(outages))} (${seconds(largest(outages))})`,
-    seconds(largest(done.map(({ slowest }) => slowest))),
+    `${seconds(largest(done.map(({ slowest }) => slowest)))} (${seconds(largest(done.map(({ control }) => control)))})`,
     median(refusals),
   );
 }
@@ -57,7 +57,7 @@ row(
   "lost",
   "entries lost or doubled / gaps",
   "nothing acknowledged: median (longest)",
-  "slowest answer",
+  "slowest answer (without Redis)",
   "503, median",
 );
 row(..."--------".split("").map(() => "---"));

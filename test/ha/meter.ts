@@ -6,6 +6,8 @@ export interface Round {
   /** The longest time in which no change was acknowledged, by the function process that it hit hardest. */
   readonly outage: number;
   readonly slowest: number;
+  /** The slowest answer of the same processes to a request that needs no Redis: how busy this machine was. */
+  readonly control: number;
   /** Answers by `<status> <code>`, without those that went well. */
   readonly refusals: Readonly<Record<string, number>>;
   /** 503 that does not say when to come again. */
@@ -17,7 +19,7 @@ export interface Round {
 export function createMeter() {
   let acknowledged = new Map<string, number[]>();
   let refusals: Record<string, number> = {};
-  let counts = { slowest: 0, withoutRetryAfter: 0, unanswered: 0 };
+  let counts = { slowest: 0, control: 0, withoutRetryAfter: 0, unanswered: 0 };
   let began = 0;
 
   return {
@@ -25,7 +27,7 @@ export function createMeter() {
     begin() {
       acknowledged = new Map();
       refusals = {};
-      counts = { slowest: 0, withoutRetryAfter: 0, unanswered: 0 };
+      counts = { slowest: 0, control: 0, withoutRetryAfter: 0, unanswered: 0 };
       began = performance.now();
     },
     note(to: string, took: number, answer: Answer | undefined) {
@@ -40,6 +42,9 @@ export function createMeter() {
         refusals[kind] = (refusals[kind] ?? 0) + 1;
         if (answer.headers.get("retry-after") === null) counts.withoutRetryAfter += 1;
       }
+    },
+    noteControl(took: number) {
+      counts.control = Math.max(counts.control, took);
     },
     /** Changes that this process has acknowledged in the last `milliseconds`. */
     lately: (origin: string, milliseconds: number): number =>

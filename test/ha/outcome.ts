@@ -70,13 +70,13 @@ export function losses({ rounds, verdict, acknowledgedOnIsland, ended }: Outcome
 /** Nothing can be acknowledged for as long as these last. */
 const LONG: readonly ScenarioName[] = ["sentinels", "blackout"];
 
-/** What took too long. */
+/** What took too long, beyond what the machine itself needed for an answer at that time. */
 export function delays(name: ScenarioName, { rounds }: Outcome): string[] {
   const broken: string[] = [];
-  const outage = median(rounds.map((round) => round.outage));
+  const outage = median(rounds.map((round) => round.outage - round.control));
   if (!LONG.includes(name) && outage > DOWN_AFTER + FAILOVER)
     broken.push(`no change was acknowledged for ${Math.round(outage)} ms`);
-  const slowest = largest(rounds.map((round) => round.slowest));
+  const slowest = largest(rounds.map((round) => round.slowest - round.control));
   if (slowest >= SLOWEST) broken.push(`a request took ${Math.round(slowest)} ms`);
   return broken;
 }

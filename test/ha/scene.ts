@@ -109,6 +109,15 @@ export async function startWriters({ tenants, revoker, functions }: Scene) {
     },
   });
   const revocations = startRevocations(revoker.token, origins, () => held);
+  const life = { stopping: false };
+  const controls = origins.map(async (origin) => {
+    while (!life.stopping) {
+      const began = performance.now();
+      await send(origin, "GET", "/health/liveness").catch(() => undefined);
+      meter.noteControl(performance.now() - began);
+      await sleep(THINKING.refused);
+    }
+  });
   return {
     meter,
     origins,
@@ -121,7 +130,8 @@ export async function startWriters({ tenants, revoker, functions }: Scene) {
     },
     sent: () => [...setUp, ...load.sent],
     async stop() {
-      await Promise.all([load.stop(), revocations.stop()]);
+      life.stopping = true;
+      await Promise.all([load.stop(), revocations.stop(), ...controls]);
     },
   };
 }
