@@ -54,6 +54,10 @@ export interface Program {
 
 const children = new Set<ChildProcess>();
 const folders = new Set<string>();
+// Also when nobody gets to clean up.
+process.once("exit", () => {
+  for (const child of children) child.kill();
+});
 
 /** A new folder; what works in it when the test is over is ended. */
 export function temporaryFolder(): string {
