@@ -19,7 +19,7 @@ export interface Stage {
   readonly cluster: Cluster;
   /** Who is cut off together with the master in a partition. */
   readonly islander: Pod;
-  /** Milliseconds for which a master hangs. */
+  /** Milliseconds for which a master hangs at least. */
   readonly stopped: number;
   /** The fault happens now. */
   begin(): void;
@@ -97,10 +97,11 @@ const stop: Fault = async ({ cluster, stopped, begin, flowing }) => {
   const master = await cluster.healthy();
   begin();
   master.pod.signal("SIGSTOP");
-  const woken = sleep(stopped).then(() => master.pod.signal("SIGCONT"));
+  const slept = sleep(stopped);
   await replaced(cluster, master);
   await flowing();
-  await woken;
+  await slept;
+  master.pod.signal("SIGCONT");
   await cluster.healthy();
   await flowing();
 };
