@@ -1,6 +1,6 @@
 import { defineConfig } from "vitest/config";
 import { CONTRACT } from "./test/support/contract.ts";
-import { nginxBinary } from "./test/support/gateway.ts";
+import { nginxBinary } from "./test/support/nginx-binary.ts";
 
 const everywhere = {
   name: "latchkey",

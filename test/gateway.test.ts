@@ -8,8 +8,9 @@ import { type AddressInfo, connect } from "node:net";
 import { text } from "node:stream/consumers";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { allowedMethods, eventRoutes, type Route, routes } from "../shared/routes.ts";
-import { nginxBinary, startNginx } from "./support/gateway.ts";
+import { startNginx } from "./support/gateway.ts";
 import { createHttpClient, type Incoming } from "./support/http-client.ts";
+import { nginxBinary } from "./support/nginx-binary.ts";
 import { cleanUp, until } from "./support/process.ts";
 
 interface Seen {

@@ -3,21 +3,13 @@
  * stands what does Knative's part: it finds a function by the host that is asked for, and starts it with its first request.
  */
 import { once } from "node:events";
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { createServer, type IncomingMessage, request, type ServerResponse } from "node:http";
 import { type AddressInfo, connect } from "node:net";
 import { join } from "node:path";
 import { freePort } from "../../shared/node/dev/free-port.ts";
+import { nginxBinary } from "./nginx-binary.ts";
 import { type Program, repository, run, runScript, temporaryFolder, until } from "./process.ts";
-
-/** Where distributions put what only administrators run. */
-const FOLDERS = [...(process.env["PATH"] ?? "").split(":"), "/usr/sbin", "/usr/local/sbin"];
-
-/** Of nginx; undefined where it is not installed. */
-export const nginxBinary = (): string | undefined =>
-  FOLDERS.filter((folder) => folder !== "")
-    .map((folder) => join(folder, "nginx"))
-    .find((file) => existsSync(file));
 
 const EVENT = /^\/events\/([a-z-]+)$/;
 const HOST = /^([a-z-]+)\.latchkey\.svc\.cluster\.local$/;

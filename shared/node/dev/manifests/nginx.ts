@@ -14,6 +14,9 @@ const ownAnswers: readonly { code: ProblemCode; statuses: readonly number[]; hea
   { code: "function_unavailable", statuses: [502, 503, 504], header: "Retry-After 1" },
 ];
 
+/** Seconds for an answer. */
+const PATIENCE = Math.max(...routes.map(({ scaling }) => scaling.timeoutSeconds)) + 15;
+
 /** A key of a map, tried in the order of the map. Plain texts would not do: they match in any case. */
 function keyOf({ path }: PublicPath, methods: readonly string[] = []): string {
   const prefix = methods.length === 0 ? "" : `(?:${methods.join("|")}) `;
@@ -137,10 +140,10 @@ ${routeMaps()}
       proxy_set_header X-Forwarded-Proto $scheme;
       # Not appended: what a caller says about itself ends here. Behind a load balancer that speaks HTTP: set_real_ip_from.
       proxy_set_header X-Forwarded-For $remote_addr;
-      # More than the 60 s in which a function must have answered, its start included.
+      # More than a function may take, its start included: Knative has the first word.
       proxy_connect_timeout 5s;
-      proxy_read_timeout 75s;
-      proxy_send_timeout 75s;
+      proxy_read_timeout ${PATIENCE}s;
+      proxy_send_timeout ${PATIENCE}s;
       # A request may have been carried out: whether to repeat it is for the caller to say.
       proxy_next_upstream off;
     }
