@@ -1,6 +1,6 @@
 /** `npm run bundle`: what each file holds, and that it works by itself, as in the image, far from the repository. */
 import { once } from "node:events";
-import { readFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
@@ -110,6 +110,13 @@ test("bundling leaves less than half of what it reads, and a function alone is n
   // Its namespace object would bring error messages in 50 languages: `import * as z` lets them be left out.
   const zod = inputsOf("all").filter((file) => /node_modules\/zod\/.*\/locales\/(?!index)/.test(file));
   expect(zod).toEqual(["node_modules/zod/v4/locales/en.js"]);
+});
+
+test("a folder that holds anything but bundles is left as it is", async () => {
+  const other = temporaryFolder();
+  writeFileSync(join(other, "mine.txt"), "mine");
+  await expect(writeBundles(other)).rejects.toThrow("holds something else");
+  expect(readFileSync(join(other, "mine.txt"), "utf8")).toBe("mine");
 });
 
 test("the folder holds our license, those of all packages, and a bill of materials that names each", () => {
