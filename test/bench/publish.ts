@@ -144,12 +144,11 @@ async function main(): Promise<void> {
 }
 
 if (process.argv[2] === SINK) beSink();
-else
-  try {
-    await main();
-  } finally {
-    for (const child of children) child.kill("SIGKILL");
-    await cleanUp();
-    // Connections to the redis-server that is gone would be made again for ever.
-    process.exit();
-  }
+else {
+  const failure: unknown = await main().catch((error) => error);
+  for (const child of children) child.kill("SIGKILL");
+  await cleanUp();
+  if (failure !== undefined) process.stderr.write(`${failure}\n`);
+  // Connections to the redis-server that is gone would be made again for ever.
+  process.exit(failure === undefined ? 0 : 1);
+}
