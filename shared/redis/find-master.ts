@@ -15,8 +15,9 @@ export type FindMaster = () => Promise<Address>;
 type Credentials = Pick<RedisOptions, "username" | "password" | "tls">;
 
 /**
- * Everybody is asked and tried at once, so that a round takes as long as its slowest answer; who is taken goes by order:
- * the Sentinels' answers, most votes first, then the pods as they are listed, then the Service.
+ * Everybody is asked and tried at once. Who proves first that it has replicas is taken: only the master has. Without
+ * that proof (`REDIS_MIN_REPLICAS=0`) order decides: the Sentinels' answers, most votes first, then the pods as they are
+ * listed, then the Service.
  * @param accept a candidate is tried with these
  */
 export function createMasterFinder(config: RedisConfig, accept: Credentials, ask: Credentials): FindMaster {
@@ -24,44 +25,41 @@ export function createMasterFinder(config: RedisConfig, accept: Credentials, ask
   const minReplicas = minReplicasOf(config);
   const sentinels = config.REDIS_SENTINELS ?? [];
   return async function findMaster() {
-    const tried = new Map<string, Promise<Verdict>>();
-    const tryOnce = (node: Address): Promise<Verdict> => {
-      const known = tried.get(nameOf(node)) ?? takesWrites(node, accept, minReplicas);
-      tried.set(nameOf(node), known);
-      return known;
+    const proofs = new Map<string, Promise<Address>>();
+    const prove = (node: Address): Promise<Address> => {
+      const proof = proofs.get(nameOf(node)) ?? takesWrites(node, accept, minReplicas);
+      proofs.set(nameOf(node), proof);
+      return proof;
     };
-    for (const node of nodes) void tryOnce(node);
-    const answers = await Promise.all(
-      sentinels.map((sentinel) => askSentinel(sentinel, config.REDIS_MASTER_NAME, ask)),
-    );
-    const named = answers.map(({ value }) => value).filter((address) => address !== undefined);
-    const candidates = [...byVotes(named), ...nodes];
-    for (const candidate of candidates) void tryOnce(candidate);
-    for (const candidate of candidates) if ((await tryOnce(candidate)).value) return candidate;
-    const reasons = [...answers, ...(await Promise.all(tried.values()))].map(({ reason }) => reason);
-    throw new Error(`No Redis takes writes (${[...new Set(reasons)].filter(Boolean).join("; ")})`);
+    const answers = sentinels.map((sentinel) => askSentinel(sentinel, config.REDIS_MASTER_NAME, ask));
+    const all = [...answers.map((answer) => answer.then(prove)), ...nodes.map(prove)];
+    const outcomes = Promise.allSettled(all);
+    if (minReplicas > 0) {
+      const first = await Promise.any(all).catch(() => undefined);
+      if (first !== undefined) return first;
+    } else {
+      for (const candidate of [...byVotes(await Promise.allSettled(answers)), ...nodes]) {
+        if (await prove(candidate).catch(() => undefined)) return candidate;
+      }
+    }
+    const reasons = (await outcomes).map((outcome) => (outcome as PromiseRejectedResult).reason.message);
+    throw new Error(`No Redis takes writes (${[...new Set(reasons)].join("; ")})`);
   };
 }
 
-/** What came of asking a server, or why nothing did. */
-interface Heard<T> {
-  readonly value?: T;
-  readonly reason?: string;
-}
-type Verdict = Heard<boolean>;
-
 const nameOf = ({ host, port }: Address): string => `${host}:${port}`;
 
-function byVotes(answers: readonly Address[]): Address[] {
+function byVotes(answers: readonly PromiseSettledResult<Address>[]): Address[] {
   const votes = new Map<string, { address: Address; count: number }>();
-  for (const address of answers) {
-    const count = (votes.get(nameOf(address))?.count ?? 0) + 1;
-    votes.set(nameOf(address), { address, count });
+  for (const answer of answers) {
+    if (answer.status === "rejected") continue;
+    const count = (votes.get(nameOf(answer.value))?.count ?? 0) + 1;
+    votes.set(nameOf(answer.value), { address: answer.value, count });
   }
   return [...votes.values()].sort((one, other) => other.count - one.count).map(({ address }) => address);
 }
 
-const askSentinel = (sentinel: Address, name: string, credentials: Credentials): Promise<Heard<Address>> =>
+const askSentinel = (sentinel: Address, name: string, credentials: Credentials): Promise<Address> =>
   briefly(sentinel, credentials, async (redis) => {
     const answer = await redis.call("SENTINEL", "GET-MASTER-ADDR-BY-NAME", name);
     const [host, port] = Array.isArray(answer) ? answer.map(String) : [];
@@ -72,8 +70,9 @@ const askSentinel = (sentinel: Address, name: string, credentials: Credentials):
 /**
  * Whether it takes a write and has the replicas that an acknowledgement needs: a master that was left behind by a
  * failover takes writes for a while, but nobody replicates them.
+ * @returns the same address; rejects when not
  */
-const takesWrites = (node: Address, credentials: Credentials, minReplicas: number): Promise<Verdict> =>
+const takesWrites = (node: Address, credentials: Credentials, minReplicas: number): Promise<Address> =>
   briefly(node, credentials, async (redis) => {
     const key = probeKey(pendingKey(0));
     const [, , replicas] = await Promise.all([
@@ -82,15 +81,15 @@ const takesWrites = (node: Address, credentials: Credentials, minReplicas: numbe
       minReplicas > 0 ? redis.wait(minReplicas, ASK_TIMEOUT / 2) : 0,
     ]);
     if (replicas < minReplicas) throw new Error(`has ${replicas} of ${minReplicas} replicas`);
-    return true;
+    return node;
   });
 
-/** Talk to a server over a connection of its own. */
+/** Talk to a server over a connection of its own. @throws saying which one, and what was wrong */
 async function briefly<T>(
   address: Address,
   credentials: Credentials,
   talk: (redis: Redis) => Promise<T>,
-): Promise<Heard<T>> {
+): Promise<T> {
   const redis = new Redis({
     ...credentials,
     ...address,
@@ -111,9 +110,9 @@ async function briefly<T>(
   });
   try {
     await redis.connect();
-    return { value: await talk(redis) };
+    return await talk(redis);
   } catch (error) {
-    return { reason: `${nameOf(address)}: ${(broken ?? (error as Error)).message}` };
+    throw new Error(`${nameOf(address)}: ${(broken ?? (error as Error)).message}`);
   } finally {
     redis.disconnect();
   }
