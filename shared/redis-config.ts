@@ -45,7 +45,7 @@ export const redisEnvironment = z.object({
   REDIS_NODES: addresses(MAX_ADDRESSES)
     .optional()
     .describe(
-      "Redis pods by their stable names, `<host>:<port>,…`; tried in this order, after the Sentinels' answer",
+      "Redis pods by their stable names, `<host>:<port>,…`; tried besides whom the Sentinels name. The first that has replicas is the master; where none are asked for, the Sentinels and then this order decide",
     ),
   REDIS_SERVICE: addresses(1).optional().describe("A Service in front of them, `<host>:<port>`: tried last"),
   REDIS_CLUSTER_NODES: addresses(MAX_ADDRESSES)

@@ -69,7 +69,9 @@ export function createAuditStore(execute: Execute, history?: History): AuditStor
       const tenantId = call.tenantId ?? "";
       const waiting = rows.map(([id, fields]) => decodeEntry(tenantId, id, fields));
       const oldest = waiting.at(-1);
-      const isCut = waiting.length === examined && oldest !== undefined;
+      const mayMatchOlder =
+        filter.from === undefined || Date.parse(oldest?.timestamp ?? "") >= Date.parse(filter.from);
+      const isCut = waiting.length === examined && oldest !== undefined && mayMatchOlder;
       const lastSeq = Number(last);
       const shipped = await history?.({
         tenantId,

@@ -15,15 +15,14 @@ export type FindMaster = () => Promise<Address>;
 type Credentials = Pick<RedisOptions, "username" | "password" | "tls">;
 
 /**
- * Everybody is asked and tried at once. Who proves first that it has replicas is taken: only the master has. Without
+ * Everybody is asked and tried at once. Whoever proves first that it has replicas is taken: only the master has. Without
  * that proof (`REDIS_MIN_REPLICAS=0`) order decides: the Sentinels' answers, most votes first, then the pods as they are
- * listed, then the Service.
+ * listed. The Service comes last in either case: whom it leads to next is its own choice.
  * @param accept a candidate is tried with these
  */
 export function createMasterFinder(config: RedisConfig, accept: Credentials, ask: Credentials): FindMaster {
-  const nodes = [...(config.REDIS_NODES ?? []), ...(config.REDIS_SERVICE ?? [])];
+  const { REDIS_NODES: nodes = [], REDIS_SERVICE: service = [], REDIS_SENTINELS: sentinels = [] } = config;
   const minReplicas = minReplicasOf(config);
-  const sentinels = config.REDIS_SENTINELS ?? [];
   return async function findMaster() {
     const proofs = new Map<string, Promise<Address>>();
     const prove = (node: Address): Promise<Address> => {
@@ -34,15 +33,14 @@ export function createMasterFinder(config: RedisConfig, accept: Credentials, ask
     const answers = sentinels.map((sentinel) => askSentinel(sentinel, config.REDIS_MASTER_NAME, ask));
     const all = [...answers.map((answer) => answer.then(prove)), ...nodes.map(prove)];
     const outcomes = Promise.allSettled(all);
-    if (minReplicas > 0) {
-      const first = await Promise.any(all).catch(() => undefined);
-      if (first !== undefined) return first;
-    } else {
-      for (const candidate of [...byVotes(await Promise.allSettled(answers)), ...nodes]) {
-        if (await prove(candidate).catch(() => undefined)) return candidate;
-      }
+    const first = minReplicas > 0 ? await Promise.any(all).catch(() => undefined) : undefined;
+    if (first !== undefined) return first;
+    const ordered = minReplicas > 0 ? [] : [...byVotes(await Promise.allSettled(answers)), ...nodes];
+    for (const candidate of [...ordered, ...service]) {
+      if (await prove(candidate).catch(() => undefined)) return candidate;
     }
-    const reasons = (await outcomes).map((outcome) => (outcome as PromiseRejectedResult).reason.message);
+    const failed = [...(await outcomes), ...(await Promise.allSettled(service.map(prove)))];
+    const reasons = failed.flatMap((one) => (one.status === "rejected" ? one.reason.message : []));
     throw new Error(`No Redis takes writes (${[...new Set(reasons)].join("; ")})`);
   };
 }
