@@ -11,7 +11,10 @@ export const integrityView = z.object({
   last: z.int().nullable(),
   /** How many numbers were found: in Loki, in the outbox, or quarantined. */
   found: z.int(),
-  /** Numbers that were given out and not found, `from` to `to` inclusive; 100 ranges at most. */
+  /**
+   * Numbers that were given out and not found, `from` to `to` inclusive; 100 ranges at most, and none below what was
+   * looked at.
+   */
   gaps: z.array(z.object({ from: z.int(), to: z.int() })),
   /** Numbers under which different entries were found; 100 at most. */
   duplicates: z.array(z.int()),
@@ -28,11 +31,12 @@ export interface Findings {
   /** Numbers that must be there: from the first one ever, up to the last one given out; absent where a time range cuts. */
   readonly expectedFirst?: number;
   readonly expectedLast?: number;
-  readonly complete: boolean;
+  /** The lowest number from which on everything was looked at; absent when that is the whole range. */
+  readonly wholeFrom?: number;
 }
 
 export function checkIntegrity(findings: Findings): IntegrityView {
-  const { expectedFirst, expectedLast, complete } = findings;
+  const { expectedFirst, expectedLast, wholeFrom } = findings;
   const ids = new Map<number, string>();
   const duplicates = new Set<number>();
   for (const { seq, id } of findings.entries) {
@@ -45,9 +49,11 @@ export function checkIntegrity(findings: Findings): IntegrityView {
   const quarantined = findings.quarantined.filter((seq) => seq >= lowest && seq <= highest);
   const seqs = [...new Set([...ids.keys(), ...quarantined])].sort((a, b) => a - b);
   const gaps: { from: number; to: number }[] = [];
-  let next = complete ? (expectedFirst ?? seqs[0]) : seqs[0];
+  // What is not found below may be where nobody has looked.
+  let next = wholeFrom ?? expectedFirst ?? seqs[0];
   for (const seq of seqs) {
-    if (next !== undefined && seq > next) gaps.push({ from: next, to: seq - 1 });
+    if (next === undefined || seq < next) continue;
+    if (seq > next) gaps.push({ from: next, to: seq - 1 });
     next = seq + 1;
   }
   if (expectedLast !== undefined && next !== undefined && next <= expectedLast) {
@@ -59,6 +65,6 @@ export function checkIntegrity(findings: Findings): IntegrityView {
     found: seqs.length,
     gaps: gaps.slice(0, MAX_LISTED),
     duplicates: [...duplicates].slice(0, MAX_LISTED),
-    complete,
+    complete: wholeFrom === undefined,
   };
 }

@@ -22,40 +22,31 @@ export function createAuditStore(execute: Execute, history?: History): AuditStor
     },
 
     async verify(call, range) {
+      const to = range.to === undefined ? "" : String(Date.parse(range.to));
       const reply = await execute(call, {
         script: "verify-audit",
         keys: ({ quarantine }) => [quarantine],
-        args: [String(MAX_EXAMINED)],
+        args: [String(MAX_EXAMINED), to],
       });
       const [created, last, quarantined, rows] = reply as [string, string, string[], [string, string[]][]];
       const tenantId = call.tenantId ?? "";
+      const lastSeq = Number(last);
       const waiting = rows.map(([id, fields]) => decodeEntry(tenantId, id, fields));
-      const entries = waiting.filter((entry) => matchesFilter(entry, range));
-      let complete = waiting.length < MAX_EXAMINED;
-      let before: string | undefined;
-      for (let queries = 1; history !== undefined; queries += 1) {
-        const part = await history({
-          tenantId,
-          filter: range,
-          before,
-          tenantSince: Number(created),
-          lastSeq: Number(last),
-          limit: MAX_QUERY_ENTRIES,
-        });
-        entries.push(...part.entries);
-        before = part.floor;
-        if (before === undefined) break;
-        if (queries === MAX_VERIFY_QUERIES) {
-          complete = false;
-          break;
-        }
-      }
+      const shipped = await readBack(history, {
+        ...{ tenantId, filter: range, before: undefined },
+        ...{ tenantSince: Number(created), lastSeq, limit: MAX_QUERY_ENTRIES },
+      });
+      // Each home was looked through from its newest entry down to its last one here.
+      const ends = [
+        ...(waiting.length < MAX_EXAMINED ? [] : [waiting.at(-1)?.seq ?? 0]),
+        ...(shipped.complete ? [] : [shipped.entries.at(-1)?.seq ?? lastSeq + 1]),
+      ];
       return checkIntegrity({
-        entries,
+        entries: [...waiting.filter((entry) => matchesFilter(entry, range)), ...shipped.entries],
         quarantined: quarantined.map(seqOf),
-        complete,
+        ...(ends.length === 0 ? {} : { wholeFrom: Math.max(...ends) }),
         ...(range.from === undefined ? { expectedFirst: 1 } : {}),
-        ...(range.to === undefined ? { expectedLast: Number(last) } : {}),
+        ...(range.to === undefined ? { expectedLast: lastSeq } : {}),
       });
     },
 
@@ -91,6 +82,19 @@ export function createAuditStore(execute: Execute, history?: History): AuditStor
       });
     },
   };
+}
+
+/** As much of what has left the outbox as one proof may ask for, newest first. */
+async function readBack(history: History | undefined, query: Parameters<History>[0]) {
+  const entries: AuditEntry[] = [];
+  let { before } = query;
+  for (let queries = 0; history !== undefined && queries < MAX_VERIFY_QUERIES; queries += 1) {
+    const part = await history({ ...query, before });
+    entries.push(...part.entries);
+    before = part.floor;
+    if (before === undefined) break;
+  }
+  return { entries, complete: before === undefined };
 }
 
 /** Is told of every entry as soon as it stands in the outbox. */

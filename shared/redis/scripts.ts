@@ -5,7 +5,7 @@ import { readLua } from "./lua-files.ts";
 const audited = ["outbox"] as const;
 const operation = ["outbox", "operation"] as const;
 const itemOperation = ["outbox", "operation", "item"] as const;
-const settling = ["settle"] as const;
+const settling = ["fields", "settle"] as const;
 
 /** What each script stands on, in order. */
 const libraries = {
@@ -27,7 +27,7 @@ const libraries = {
   "refuse-request": operation,
   "remove-entries": settling,
   "update-item": itemOperation,
-  "verify-audit": operation,
+  "verify-audit": ["fields", "outbox", "operation"],
 } as const satisfies Record<string, readonly string[]>;
 
 export type ScriptName = keyof typeof libraries;

@@ -1,9 +1,12 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { checkIntegrity } from "../../shared/audit-integrity.ts";
+import type { Call } from "../../shared/call.ts";
+import { createAuditStore } from "../../shared/redis/audit.ts";
+import { entryOf } from "../support/loki-tools.ts";
 
 const entriesAt = (...seqs: number[]) => seqs.map((seq) => ({ seq, id: `evt_${seq}` }));
-const whole = { quarantined: [], complete: true };
+const whole = { quarantined: [] };
 
 test("a trail that counts from 1 to the last number given out is whole, in whatever order it is found", () => {
   expect(
@@ -53,13 +56,49 @@ test("a number under which two different entries stand is a duplicate, the same 
   expect(checkIntegrity({ ...whole, entries }).duplicates).toEqual([1]);
 });
 
-test("nothing is called whole that was not looked at", () => {
-  const { gaps, complete } = checkIntegrity({
-    entries: entriesAt(8, 9),
-    quarantined: [],
-    complete: false,
+test("below what was looked at nothing is called whole, and nothing missing", () => {
+  const { gaps, found, complete } = checkIntegrity({
+    entries: entriesAt(2, 3, 8, 9, 11),
+    quarantined: [5],
+    wholeFrom: 8,
     expectedFirst: 1,
-    expectedLast: 9,
+    expectedLast: 12,
+  });
+  expect([complete, found, gaps]).toEqual([
+    false,
+    6,
+    [
+      { from: 10, to: 10 },
+      { from: 12, to: 12 },
+    ],
+  ]);
+});
+
+test("where nothing was looked at to the end, nothing is called missing", () => {
+  const { gaps, complete } = checkIntegrity({
+    ...whole,
+    entries: [],
+    wholeFrom: 4,
+    expectedFirst: 1,
+    expectedLast: 3,
   });
   expect([complete, gaps]).toEqual([false, []]);
+});
+
+test("a proof that has asked Loki as often as it may calls nothing missing below where it stopped", async () => {
+  const execute = async () => ["0", "100", [], []];
+  let seq = 101;
+  const history = async () => {
+    seq -= seq === 96 ? 2 : 1;
+    return { entries: [entryOf({ seq })], floor: "1" };
+  };
+  const proof = await createAuditStore(execute, history).verify({ tenantId: "acme" } as Call, {});
+  expect(proof).toEqual({
+    first: 90,
+    last: 100,
+    found: 10,
+    gaps: [{ from: 95, to: 95 }],
+    duplicates: [],
+    complete: false,
+  });
 });

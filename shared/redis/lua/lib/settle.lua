@@ -1,13 +1,7 @@
--- Shared by the scripts that take entries out of an outbox. Put in front of the script when it is loaded.
+-- Shared by the scripts that take entries out of an outbox. Needs fields.lua in front of it.
 --
 -- KEYS  1 outbox   2 shard's pending tenants   3 shard's backlog
 -- ARGV  1 tenant id
-
-local function value_of(fields, name)
-  for i = 1, #fields, 2 do
-    if fields[i] == name then return fields[i + 1] end
-  end
-end
 
 -- Remove entries whose stream ids are ARGV[first] to ARGV[last], keep the count of the backlog and the time since when the tenant has been
 -- waiting. Entries that are gone already are passed over. Answers how many were removed.

@@ -1,0 +1,38 @@
+import { afterAll, expect, test } from "vitest";
+import type { AuditEntry } from "../../shared/audit.ts";
+import { createHarness } from "../support/harness.ts";
+
+const api = await createHarness();
+afterAll(() => api.close());
+
+test("with more in the outbox than one look takes, only what is missing is a gap, and an earlier `to` looks further", async () => {
+  const tenant = await api.newTenant();
+  const work = () =>
+    Promise.all(Array.from({ length: 100 }, () => api.send("GET", "/users/me", { as: tenant.user.token })));
+  for (let i = 0; i < 12; i += 1) await work();
+  const trail: AuditEntry[] = await api.trail(tenant);
+  const verify = async (query = "") =>
+    (await api.send("GET", `/audit/integrity${query}`, { as: tenant.admin.token })).body;
+  for (const missing of [30, 1_150]) {
+    const [[id] = []] = await api.redis.xrange(tenant.keys.outbox, `${missing}`, "+", "COUNT", 1);
+    await api.redis.xdel(tenant.keys.outbox, String(id));
+  }
+
+  expect(await verify()).toMatchObject({
+    last: 1_200,
+    found: 1_000,
+    gaps: [{ from: 1_150, to: 1_150 }],
+    complete: false,
+  });
+  const to = trail[600]?.timestamp as string;
+  const before = trail.filter(({ timestamp }) => timestamp < to).length;
+  expect(await verify(`?to=${to}`)).toEqual({
+    first: 1,
+    last: before,
+    found: before - 1,
+    gaps: [{ from: 30, to: 30 }],
+    duplicates: [],
+    complete: true,
+  });
+  expect(await verify(`?to=${trail[0]?.timestamp}`)).toMatchObject({ found: 0, gaps: [], complete: true });
+});
