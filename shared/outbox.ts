@@ -16,6 +16,6 @@ export interface Outbox {
   quarantine(tenantId: string, entry: AuditEntry, reason: string): Promise<boolean>;
   /** Entries of all tenants from before a time (ms), oldest first of each tenant, `limit` at most. */
   overdue(before: number, limit: number): Promise<AuditEntry[]>;
-  /** The oldest entries of one tenant. */
-  ofTenant(tenantId: string, limit: number): Promise<AuditEntry[]>;
+  /** The oldest entries of one tenant, from before a time (ms). */
+  ofTenant(tenantId: string, before: number, limit: number): Promise<AuditEntry[]>;
 }

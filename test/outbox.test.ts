@@ -4,6 +4,7 @@ import type { AuditEntry } from "../shared/audit.ts";
 import { createOutbox } from "../shared/redis/outbox.ts";
 import { createHarness, type TestTenant } from "./support/harness.ts";
 import { eventIdOf } from "./support/loki-tools.ts";
+import { ownRedis } from "./support/own-redis.ts";
 
 const api = await createHarness();
 const outbox = createOutbox(api.store);
@@ -41,4 +42,26 @@ test("an entry is quarantined when it is in the outbox, and it is told whether i
   expect(kept).toEqual([{ entry: first, reason: "refused", at: expect.stringMatching(/Z$/) }]);
   await outbox.remove(tenant.id, [second]);
   expect(await api.redis.zscore(tenant.keys.pending, tenant.id)).toBeNull();
+});
+
+test("of few tenants the overdue are taken in equal shares, up to all that one look may take", async () => {
+  const store = await ownRedis();
+  const alone = await createHarness({ REDIS_URL: store.url });
+  const busy = await Promise.all([alone.tenant(), alone.tenant()]);
+  const quiet = await alone.tenant();
+  for (let i = 0; i < 8; i += 1) {
+    await Promise.all(
+      busy.flatMap(({ user }) =>
+        Array.from({ length: 100 }, () => alone.send("GET", "/users/me", { as: user.token })),
+      ),
+    );
+  }
+  await alone.send("GET", "/users/me", { as: quiet.user.token });
+  const found = await createOutbox(alone.store).overdue(Number.POSITIVE_INFINITY, 1_800);
+  const taken = (tenant: TestTenant) =>
+    found.filter(({ tenant_id }) => tenant_id === tenant.id).map(({ seq }) => seq);
+  const oldest = Array.from({ length: 600 }, (_, i) => i + 1);
+  expect([...busy, quiet].map(taken)).toEqual([oldest, oldest, [1]]);
+  await alone.close();
+  await store.stop();
 });

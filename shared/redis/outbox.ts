@@ -10,8 +10,8 @@ import type { Store } from "./store.ts";
 const MAX_REMOVED = 1_000;
 /** Tenants of a shard that one look at the overdue takes at most; which ones is drawn, so that none can be in front for ever. */
 const MAX_TENANTS = 100;
-/** Entries of a tenant that it takes at most: the oldest. */
-const MAX_PER_TENANT = 500;
+/** Entries of a tenant, the oldest, that it takes at most where there are many tenants; of few it takes an equal share each. */
+const FAIR_SHARE = 500;
 /** Tenants of a shard whose outboxes are measured: those that have waited longest. */
 const MAX_MEASURED = 20;
 /** Milliseconds for which those who ask for a tenant's last number wait for one another: little beside audit-ship's linger. */
@@ -86,21 +86,27 @@ export function createOutbox({ run, ask, confirm }: Store) {
     },
 
     async overdue(before, limit) {
+      // From any shard on, so that none of them is in front for ever either.
+      const first = Math.floor(Math.random() * SHARDS);
+      const shards = Array.from({ length: SHARDS }, (_, i) => pendingKey((first + i) % SHARDS));
+      const waiting = await Promise.all(
+        shards.map((pending) => ask((redis) => redis.zrandmember(pending, MAX_TENANTS))),
+      );
+      const share = Math.max(FAIR_SHARE, Math.floor(limit / Math.max(1, waiting.flat().length)));
       const found: AuditEntry[] = [];
-      for (let shard = 0; shard < SHARDS && found.length < limit; shard += 1) {
+      for (const [index, tenants] of waiting.entries()) {
         const already = found.length;
-        const pending = pendingKey(shard);
-        for (const tenantId of await ask((redis) => redis.zrandmember(pending, MAX_TENANTS))) {
-          const room = Math.min(MAX_PER_TENANT, limit - found.length);
+        for (const tenantId of tenants) {
+          const room = Math.min(share, limit - found.length);
           if (room > 0) found.push(...(await readOldest(tenantId, before, room)));
         }
-        if (found.length > already) await confirm(pending);
+        if (found.length > already) await confirm(shards[index] as string);
       }
       return found;
     },
 
-    async ofTenant(tenantId, limit) {
-      const found = await readOldest(tenantId, Number.POSITIVE_INFINITY, limit);
+    async ofTenant(tenantId, before, limit) {
+      const found = await readOldest(tenantId, before, limit);
       await confirm(tenantKeys(tenantTag(tenantId)).outbox);
       return found;
     },
