@@ -1,11 +1,16 @@
 /** Which of several Redis servers is the master: Sentinels are asked, pods are tried, and a candidate must prove itself. */
+import { setTimeout as delay } from "node:timers/promises";
 import { Redis, type RedisOptions } from "ioredis";
 import type { Address, RedisConfig } from "../redis-config.ts";
 import { minReplicasOf } from "../redis-config.ts";
 import { pendingKey, probeKey } from "./keys.ts";
 
-/** Milliseconds to reach a Sentinel or a candidate, and again for it to answer: one that hangs holds up a round no longer. */
+/** Milliseconds to reach a Sentinel or a candidate, and again for it to answer. */
 const ASK_TIMEOUT = 500;
+/** Milliseconds after which a round ends although somebody has not answered: a master that hangs holds up nobody for long. */
+const ROUND = 300;
+/** Milliseconds that replicas may take to have a probe. */
+const REPLICATION_TIMEOUT = 250;
 /** Seconds after which a probe's key goes by itself, should its DEL not arrive. */
 const PROBE_TTL = 10;
 
@@ -23,25 +28,43 @@ type Credentials = Pick<RedisOptions, "username" | "password" | "tls">;
 export function createMasterFinder(config: RedisConfig, accept: Credentials, ask: Credentials): FindMaster {
   const { REDIS_NODES: nodes = [], REDIS_SERVICE: service = [], REDIS_SENTINELS: sentinels = [] } = config;
   const minReplicas = minReplicasOf(config);
+  const proveAnew = (node: Address) => takesWrites(node, accept, minReplicas);
+  const askAnew = (sentinel: Address) => askSentinel(sentinel, config.REDIS_MASTER_NAME, ask);
+  const [proving, asking] = [keepUnderway(proveAnew), keepUnderway(askAnew)];
+
   return async function findMaster() {
     const proofs = new Map<string, Promise<Address>>();
     const prove = (node: Address): Promise<Address> => {
-      const proof = proofs.get(nameOf(node)) ?? takesWrites(node, accept, minReplicas);
+      const proof = proofs.get(nameOf(node)) ?? proving(node);
       proofs.set(nameOf(node), proof);
       return proof;
     };
-    const answers = sentinels.map((sentinel) => askSentinel(sentinel, config.REDIS_MASTER_NAME, ask));
+    const answers = sentinels.map(asking);
     const all = [...answers.map((answer) => answer.then(prove)), ...nodes.map(prove)];
-    const outcomes = Promise.allSettled(all);
-    const first = minReplicas > 0 ? await Promise.any(all).catch(() => undefined) : undefined;
-    if (first !== undefined) return first;
-    const ordered = minReplicas > 0 ? [] : [...byVotes(await Promise.allSettled(answers)), ...nodes];
+    const reasons = new Set<string>();
+    for (const one of all) one.catch(({ message }) => reasons.add(message));
+
+    const ordered: Address[] = [];
+    if (minReplicas > 0) {
+      const first = await Promise.race([Promise.any(all).catch(() => undefined), delay(ROUND)]);
+      if (first !== undefined) return first;
+    } else ordered.push(...byVotes(await Promise.allSettled(answers)), ...nodes);
     for (const candidate of [...ordered, ...service]) {
-      if (await prove(candidate).catch(() => undefined)) return candidate;
+      const proof = await prove(candidate).catch(({ message }) => void reasons.add(message));
+      if (proof !== undefined) return proof;
     }
-    const failed = [...(await outcomes), ...(await Promise.allSettled(service.map(prove)))];
-    const reasons = failed.flatMap((one) => (one.status === "rejected" ? one.reason.message : []));
-    throw new Error(`No Redis takes writes (${[...new Set(reasons)].join("; ")})`);
+    throw new Error(`No Redis takes writes (${[...reasons].join("; ") || "nobody has answered yet"})`);
+  };
+}
+
+/** Whoever is still being asked is not asked again: a late answer counts in the round in which it comes. */
+function keepUnderway(ask: (address: Address) => Promise<Address>): (address: Address) => Promise<Address> {
+  const underway = new Map<string, Promise<Address>>();
+  return (address) => {
+    const name = nameOf(address);
+    const answer = underway.get(name) ?? ask(address).finally(() => underway.delete(name));
+    underway.set(name, answer);
+    return answer;
   };
 }
 
@@ -76,7 +99,7 @@ const takesWrites = (node: Address, credentials: Credentials, minReplicas: numbe
     const [, , replicas] = await Promise.all([
       redis.setex(key, PROBE_TTL, ""),
       redis.del(key),
-      minReplicas > 0 ? redis.wait(minReplicas, ASK_TIMEOUT / 2) : 0,
+      minReplicas > 0 ? redis.wait(minReplicas, REPLICATION_TIMEOUT) : 0,
     ]);
     if (replicas < minReplicas) throw new Error(`has ${replicas} of ${minReplicas} replicas`);
     return node;
