@@ -28,12 +28,23 @@ function toAddress(text: string): Address | undefined {
   return port >= 1 && port <= 65_535 ? { host: ipv6 ?? (name as string), port } : undefined;
 }
 
+/** Without a query, which could change every option of ioredis. */
+function isRedisUrl(text: string): boolean {
+  if (text.startsWith("unix://")) return text.length > "unix://".length;
+  const url = /^rediss?:\/\/[^?#]+$/.test(text) ? URL.parse(text) : null;
+  return url !== null && url.hostname !== "" && !/%(?![\da-f]{2})/i.test(url.username + url.password);
+}
+
 const name = z.string().min(1).max(128);
 const password = secret(z.string().min(1).max(1024));
 
 /** Every variable with its check, default and description. */
 export const redisEnvironment = z.object({
-  REDIS_URL: secret(z.string().regex(/^(rediss?|unix):\/\/./, "Expected redis://, rediss:// or unix://"))
+  REDIS_URL: secret(
+    z
+      .string()
+      .refine(isRedisUrl, "Expected redis://, rediss:// or unix://, percent-encoded and without a query"),
+  )
     .optional()
     .describe(
       "A single Redis. **One of** `REDIS_URL`, `REDIS_SENTINELS` and/or `REDIS_NODES`, `REDIS_CLUSTER_NODES` is needed; `npm start` starts a Redis of its own without",

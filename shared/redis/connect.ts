@@ -55,7 +55,9 @@ export function connectRedis(config: RedisConfig): Redis | Cluster {
     // ioredis would read the first folder of a relative socket path as a host.
     const path = /^unix:\/\/(.+)/.exec(config.REDIS_URL)?.[1];
     const single = { ...options, reconnectOnError };
-    return path === undefined ? new Redis(config.REDIS_URL, single) : new Redis({ ...single, path });
+    return path === undefined
+      ? new Redis(urlFor(config.REDIS_URL, credentials), single)
+      : new Redis({ ...single, path });
   }
   const find = createMasterFinder(
     config,
@@ -75,6 +77,14 @@ const credentialsOf = (
   ...(username === undefined ? {} : { username }),
   ...(password === undefined ? {} : { password }),
 });
+
+/** ioredis takes what the URL says before any option. */
+function urlFor(text: string, { username, password }: Pick<RedisOptions, "username" | "password">): string {
+  const url = new URL(text);
+  if (username != null) url.username = encodeURIComponent(username);
+  if (password != null) url.password = encodeURIComponent(password);
+  return url.href;
+}
 
 const tlsOptions = ({ REDIS_TLS_CA: ca }: RedisConfig): ConnectionOptions => (ca === undefined ? {} : { ca });
 

@@ -236,6 +236,19 @@ test("there is one way to the store: a URL, Sentinels and pods, or a cluster", (
   });
 });
 
+test("the URL of a Redis is one that can be read, and changes nothing but where it is and who asks", () => {
+  for (const url of [
+    "redis://h",
+    "rediss://u:p%40ss@h:1/2",
+    "redis://:p@[::1]:6379",
+    "unix:///run/redis.sock",
+  ])
+    expect(problems({ REDIS_URL: url })).toEqual([]);
+  const bad = ["redis://", "unix://", "http://h", "redis://h:99999", "redis://:half%4@h", "redis://:what?@h"];
+  for (const url of [...bad, "redis://h?autoResendUnfulfilledCommands=true", "redis://h#1"])
+    expect(wrong({ REDIS_URL: url })).toEqual(["REDIS_URL"]);
+});
+
 test("an address is a host and a port, and a list of them has an end", () => {
   const sixteen = Array.from({ length: 16 }, (_, i) => `redis-${i}.redis-headless:6379`).join();
   const bad = [
