@@ -80,7 +80,10 @@ beforeAll(async () => {
   await api.send("GET", "/data/a", { as: (await api.apiKey(tenant, { enabled: false })).text });
   // Nobody replicates this Redis, which the probe is for.
   const hoping = createStore(api.redis, { minReplicas: 1 });
-  const unsure = [tenant.keys.pending, loginKey(tenant.user.username)].map((key) => hoping.confirm(key));
+  const unsure = [tenant.keys.pending, loginKey(tenant.user.username)].map(async (key) => {
+    const confirm = await hoping.watch(key);
+    await confirm();
+  });
   for (const { status } of await Promise.allSettled(unsure)) expect(status).toBe("rejected");
   await api.redis.hset(tenant.keys.users, `${tenant.user.id}.disabled`, "1");
   await api.send("GET", "/data/a", { as: tenant.user.token });

@@ -16,14 +16,20 @@ export class Unanswered extends Error {
   override readonly name = "Unanswered";
 }
 
+/** There was no connection to send it over. */
+export class NotSent extends Error {
+  override readonly name = "NotSent";
+}
+
 /** A script refuses at its first write, so nothing is half done (Redis 7: scriptVerifyWriteCommandAllow). */
-const REFUSED = /^(READONLY|LOADING|MASTERDOWN|NOREPLICAS|TRYAGAIN|CLUSTERDOWN|BUSY)\b/;
-const IMPOSSIBLE = /^(OOM|MISCONF|NOAUTH|WRONGPASS|MOVED|ASK)\b/;
+const REFUSED = /^(READONLY|LOADING|MASTERDOWN|NOREPLICAS|TRYAGAIN|MOVED|ASK|CLUSTERDOWN|BUSY)\b/;
+const IMPOSSIBLE = /^(OOM|MISCONF|NOAUTH|WRONGPASS)\b/;
 /** What ioredis says of a command that it did not send because there was no connection. */
 const NOT_SENT = /enableOfflineQueue options is false$/;
 
 export function meaningOf(error: unknown): Meaning {
   if (error instanceof NotReplicated) return "not_replicated";
+  if (error instanceof NotSent) return "refused";
   if (!(error instanceof Error)) return "mistake";
   if (error.name !== "ReplyError") return NOT_SENT.test(error.message) ? "refused" : "unknown";
   if (REFUSED.test(error.message)) return "refused";

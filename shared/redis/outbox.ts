@@ -28,7 +28,7 @@ export interface OutboxStats {
   readonly oldestMs: number;
 }
 
-export function createOutbox({ run, ask, confirm }: Store) {
+export function createOutbox({ run, ask, watch }: Store) {
   const lastSeqs = new Map<string, number>();
   const looks = new Map<string, Promise<number | undefined>>();
   const look = async (tenantId: string): Promise<number | undefined> => {
@@ -95,19 +95,22 @@ export function createOutbox({ run, ask, confirm }: Store) {
       const share = Math.max(FAIR_SHARE, Math.floor(limit / Math.max(1, waiting.flat().length)));
       const found: AuditEntry[] = [];
       for (const [index, tenants] of waiting.entries()) {
+        if (tenants.length === 0) continue;
         const already = found.length;
+        const confirm = await watch(shards[index] as string);
         for (const tenantId of tenants) {
           const room = Math.min(share, limit - found.length);
           if (room > 0) found.push(...(await readOldest(tenantId, before, room)));
         }
-        if (found.length > already) await confirm(shards[index] as string);
+        if (found.length > already) await confirm();
       }
       return found;
     },
 
     async ofTenant(tenantId, before, limit) {
+      const confirm = await watch(tenantKeys(tenantTag(tenantId)).outbox);
       const found = await readOldest(tenantId, before, limit);
-      await confirm(tenantKeys(tenantTag(tenantId)).outbox);
+      await confirm();
       return found;
     },
   };

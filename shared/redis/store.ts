@@ -2,7 +2,7 @@
 
 import slotOf from "cluster-key-slot";
 import type { Cluster, Redis, RedisCommander } from "ioredis";
-import { type Meaning, meaningOf, problemFor, Unanswered } from "./errors.ts";
+import { type Meaning, meaningOf, NotSent, problemFor, Unanswered } from "./errors.ts";
 import { probeKey } from "./keys.ts";
 import { createConfirm, NotReplicated, type ObserveWait } from "./replication.ts";
 import { loadScript, type ScriptName } from "./scripts.ts";
@@ -12,6 +12,8 @@ const PATIENCE = 1_800;
 /** Milliseconds before what was refused is tried again. */
 const RETRY_DELAY = 50;
 const PROBE_TTL = 10;
+/** A slot of a cluster is on its way to another node, or there already. */
+const MOVED = /^ReplyError: (MOVED|ASK|CLUSTERDOWN)\b/;
 
 type Commands = RedisCommander<{ type: "default"; mapping: "resp2" }>;
 
@@ -27,10 +29,12 @@ export interface Store {
    */
   readonly ask: <T>(send: (redis: Commands) => Promise<T>) => Promise<T>;
   /**
-   * Resolves once replicas have everything that was read or written before, in the shard of this key.
-   * @throws {Problem} store_unavailable, not_replicated
+   * Call it before plain commands in the shard of this key; what it answers resolves once replicas have everything that
+   * they read or wrote. Not when another connection has taken its place meanwhile: a new master would confirm what only
+   * the lost one has.
+   * @throws {Problem} store_unavailable, outcome_unknown, not_replicated
    */
-  readonly confirm: (key: string) => Promise<void>;
+  readonly watch: (key: string) => Promise<() => Promise<void>>;
 }
 
 interface Options {
@@ -46,16 +50,15 @@ export function createStore(redis: Redis | Cluster, { minReplicas, observe }: Op
   const ready = createReady(redis);
   const confirm = createConfirm(minReplicas, observe?.wait ?? (() => undefined));
 
-  /** Send something and answer when replicas have it: WAIT follows it closely, or, in a cluster, once it is known where it went. */
-  async function replicated<T>(key: string, send: () => Promise<T>): Promise<T> {
+  /** Where a key is now. @throws {NotSent} */
+  const nodeOf = (key: string): Redis =>
+    redis.isCluster ? masterOf(redis as Cluster, key) : (redis as Redis);
+
+  /** Send something and answer when replicas have it: WAIT follows it closely, over the same connection. */
+  async function replicated<T>(node: Redis, send: () => Promise<T>): Promise<T> {
     if (minReplicas === 0) return send();
-    if (redis.isCluster) {
-      const reply = await send();
-      await confirm(nodeOf(redis as Cluster, key));
-      return reply;
-    }
     const answer = send();
-    const [reply, confirmed] = await Promise.allSettled([answer, confirm(redis as Redis)]);
+    const [reply, confirmed] = await Promise.allSettled([answer, confirm(node)]);
     if (reply.status === "rejected") throw reply.reason;
     if (confirmed.status === "rejected") throw confirmed.reason;
     return reply.value;
@@ -69,6 +72,7 @@ export function createStore(redis: Redis | Cluster, { minReplicas, observe }: Op
         return await answerBy(deadline, send());
       } catch (error) {
         const meaning = meaningOf(error);
+        if (redis.isCluster && MOVED.test(String(error))) (redis as Cluster).refreshSlotsCache();
         const late = performance.now() + RETRY_DELAY >= deadline;
         if (late || !mayRepeat(meaning, repeatable)) throw problemFor(meaning, error);
         await new Promise((resolve) => setTimeout(resolve, RETRY_DELAY));
@@ -80,15 +84,16 @@ export function createStore(redis: Redis | Cluster, { minReplicas, observe }: Op
     async run(name, keys, args) {
       const { sha1, text, repeatable, confirmed } = loadScript(name);
       const [place = ""] = keys;
-      const call = (send: () => Promise<unknown>) => (confirmed ? replicated(place, send) : send());
       const started = performance.now();
       try {
         return await perform(async () => {
+          const node = nodeOf(place);
+          const call = (send: () => Promise<unknown>) => (confirmed ? replicated(node, send) : send());
           try {
-            return await call(() => redis.evalsha(sha1, keys.length, ...keys, ...args));
+            return await call(() => node.evalsha(sha1, keys.length, ...keys, ...args));
           } catch (error) {
             if (!(error instanceof Error && error.message.startsWith("NOSCRIPT"))) throw error;
-            return call(() => redis.eval(text, keys.length, ...keys, ...args));
+            return call(() => node.eval(text, keys.length, ...keys, ...args));
           }
         }, repeatable);
       } finally {
@@ -96,10 +101,18 @@ export function createStore(redis: Redis | Cluster, { minReplicas, observe }: Op
       }
     },
     ask: (send) => perform(() => send(redis), true),
-    async confirm(key) {
-      if (minReplicas === 0) return;
+    async watch(key) {
+      if (minReplicas === 0) return async () => undefined;
       const probe = probeKey(key);
-      await perform(() => replicated(probe, () => redis.setex(probe, PROBE_TTL, "")), true);
+      const { node, stream } = await perform(async () => {
+        const found = nodeOf(key);
+        return { node: found, stream: found.stream };
+      }, true);
+      return () =>
+        perform(async () => {
+          if (nodeOf(key).stream !== stream) throw new NotReplicated("the connection is another one");
+          await replicated(node, () => node.setex(probe, PROBE_TTL, ""));
+        }, false);
     },
   };
 }
@@ -123,22 +136,37 @@ async function answerBy<T>(deadline: number, answer: Promise<T>): Promise<T> {
 
 /** Wait for a connection. @throws {Problem} store_unavailable when there is none by then */
 function createReady(redis: Redis | Cluster): (deadline: number) => Promise<void> {
-  let connected: Promise<void> | undefined;
+  // A promise each: what waits for a shared one is kept until that is settled, and an outage can last.
+  const waiting = new Set<() => void>();
+  redis.on("ready", () => {
+    for (const go of waiting) go();
+  });
   return async function ready(deadline) {
     if (redis.status === "ready") return;
-    connected ??= new Promise<void>((resolve) => redis.once("ready", () => resolve())).then(() => {
-      connected = undefined;
+    let go = (): void => undefined;
+    const connected = new Promise<void>((resolve) => {
+      go = resolve;
     });
-    await answerBy(deadline, connected).catch((error) => {
+    waiting.add(go);
+    try {
+      await answerBy(deadline, connected);
+    } catch (error) {
       throw problemFor("refused", error);
-    });
+    } finally {
+      waiting.delete(go);
+    }
   };
 }
 
-/** The master of the shard that a key is in, as the cluster's client sees it now. */
-function nodeOf(cluster: Cluster, key: string): Redis {
+/**
+ * The master of the shard that a key is in, as the cluster's client sees it now. It is asked directly: the client would
+ * follow a redirection without saying whose replicas to wait for.
+ */
+function masterOf(cluster: Cluster, key: string): Redis {
   const [name] = cluster.slots[slotOf(key)] ?? [];
   const node = cluster.nodes("master").find(({ options }) => `${options.host}:${options.port}` === name);
-  if (node === undefined) throw new NotReplicated("the shard has no master");
-  return node;
+  if (node?.status === "ready") return node;
+  if (node === undefined) cluster.refreshSlotsCache();
+  if (node?.status === "wait") node.connect().catch(() => undefined);
+  throw new NotSent("the shard's master is not connected");
 }

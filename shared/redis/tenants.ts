@@ -26,7 +26,7 @@ export async function createTenant({ run }: Store, tenantId: string): Promise<bo
  * @returns the user's id; undefined when the username is taken
  */
 export async function createUser(
-  { ask, confirm }: Store,
+  { ask, watch }: Store,
   tenantId: string,
   user: NewUser,
 ): Promise<string | undefined> {
@@ -42,14 +42,16 @@ export async function createUser(
     epoch: "0",
   };
   const fields = Object.entries(record).map(([name, value]) => [`${userId}.${name}`, value] as const);
+  const confirmRecord = await watch(users);
   await ask((redis) => redis.hset(users, Object.fromEntries(fields)));
-  await confirm(users);
+  await confirmRecord();
   const login = loginKey(user.username);
   const leadsHere = `${tenantId} ${userId}`;
+  const confirmLogin = await watch(login);
   const holder = await ask((redis) => redis.set(login, leadsHere, "NX", "GET"));
   // Sent again after a lost answer, it finds itself.
   if (holder === null || holder === leadsHere) {
-    await confirm(login);
+    await confirmLogin();
     return userId;
   }
   await ask((redis) => redis.hdel(users, ...fields.map(([name]) => name)));

@@ -61,7 +61,28 @@ test("an operation of any shard is confirmed by the replica of the master that c
     Promise.all(shards.map((shard) => commands.exists(keyIn(shard, "a")))),
   );
   expect(found.every((one) => one === 1)).toBe(true);
-  await store.confirm(keyIn(0, "a"));
+  const confirm = await store.watch(keyIn(0, "a"));
+  await confirm();
+});
+
+test("while a slot moves to another master nothing is acknowledged that no replica has, and then writes go on there", async () => {
+  const [one, two, , replicaOfTwo] = servers as [Server, Server, Server, Server];
+  const [oldId, newId] = [String(await one.admin.cluster("MYID")), String(await two.admin.cluster("MYID"))];
+  const [first = ""] = await one.admin.keys("*:a:tenant");
+  const shard = Number(/s(\d+)/.exec(first)?.[1]);
+  const slot = Number(await one.admin.cluster("KEYSLOT", first));
+  await two.admin.cluster("SETSLOT", slot, "IMPORTING", oldId);
+  await one.admin.cluster("SETSLOT", slot, "MIGRATING", newId);
+  // The old master redirects it to the new one, whose replica would have to be asked.
+  await expect(create(shard, "meanwhile")).rejects.toMatchObject({ code: "store_unavailable" });
+  const going = create(shard, "moved");
+  const keys = (await one.admin.cluster("GETKEYSINSLOT", slot, 100)) as string[];
+  await one.admin.migrate(two.host, two.port, "", 0, 5_000, "KEYS", ...keys);
+  for (const { admin } of [two, one]) await admin.cluster("SETSLOT", slot, "NODE", newId);
+  await going;
+  await replicaOfTwo.admin.readonly();
+  const copies = ["a", "moved", "meanwhile"].map((id) => replicaOfTwo.admin.exists(keyIn(shard, id)));
+  expect(await Promise.all(copies)).toEqual([1, 1, 0]);
 });
 
 test("when a master dies and its replica takes over, what it had confirmed is there, and operations go on", async () => {

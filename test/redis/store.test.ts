@@ -1,4 +1,6 @@
 /** What becomes of an operation when something happens to Redis: real servers, real replicas, real connections that break. */
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import type { Redis } from "ioredis";
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
 import { parseRedisConfig } from "../../shared/config.ts";
@@ -123,6 +125,22 @@ test("nobody is there: answered in time, and surely nothing happened", async () 
   expect(performance.now() - started).toBeLessThan(2_000);
 });
 
+test("an outage keeps nothing of the many operations that it refuses", async () => {
+  const redis = connectRedis(parseRedisConfig({ REDIS_NODES: "127.0.0.1:1" }));
+  redis.on("error", () => undefined);
+  closing.push(() => redis.disconnect());
+  const store = createStore(redis, { minReplicas: 1 });
+  setFlagsFromString("--expose-gc");
+  const collect = runInNewContext("gc") as () => void;
+  const refuseMany = async () => {
+    await Promise.allSettled(Array.from({ length: 10_000 }, () => create(store, "never")));
+    collect();
+    return process.memoryUsage().heapUsed;
+  };
+  const first = await refuseMany();
+  expect((await refuseMany()) - first).toBeLessThan(3_000_000);
+});
+
 test("a server that hangs is given up, and the next operation is answered by whoever takes over", async () => {
   const other = await startServer();
   const follower = await startReplica(other);
@@ -164,4 +182,40 @@ test("a connection that was made anew cannot confirm what the lost one wrote", a
   const confirmed = confirm(lost as unknown as Redis);
   lost.stream = {};
   await expect(confirmed).rejects.toThrow("unknown of 1 replicas");
+});
+
+test("what was read from a master that has been replaced is not confirmed by the new one", async () => {
+  const [one, two] = [await startServer(), await startServer()];
+  const follower = await startReplica(one);
+  const { store } = await open({ REDIS_NODES: [one.address, two.address].join() });
+  const next = await startReplica(two);
+  const confirm = await store.watch(KEY);
+  await store.ask((commands) => commands.set(KEY, "only here"));
+  await confirm();
+  await follower.admin.replicaof("NO", "ONE");
+  expect(await store.ask((commands) => commands.get(KEY))).toBe("only here");
+  await one.admin.replicaof(two.host, two.port);
+  await expect(confirm()).rejects.toMatchObject({ code: "not_replicated" });
+  const again = await store.watch(KEY);
+  expect(await store.ask((commands) => commands.get(KEY))).toBeNull();
+  await again();
+  for (const { admin } of [one, two, follower, next]) admin.disconnect();
+});
+
+test("the variables for user and password count before those of the URL, whatever characters they are made of", async () => {
+  const password = "p@ss:w/o?r#d%20";
+  const server = await startServer(
+    () => ["--user", "somebody", "on", `>${password}`, "~*", "&*", "+@all", "--user", "default", "off"],
+    { username: "somebody", password },
+  );
+  const at = (credentials: string) => `redis://${credentials}${server.address}`;
+  for (const env of [
+    { REDIS_URL: at("nobody:wrong@"), REDIS_USERNAME: "somebody", REDIS_PASSWORD: password },
+    { REDIS_URL: at("somebody@"), REDIS_PASSWORD: password },
+    { REDIS_URL: at(`somebody:${encodeURIComponent(password)}@`) },
+  ]) {
+    const { store } = await open(env);
+    expect(await store.ask((commands) => commands.get(KEY))).toBeNull();
+  }
+  server.admin.disconnect();
 });

@@ -33,7 +33,11 @@ async function start(args: Arguments, access: Access): Promise<Server> {
 /** A data node. @param more arguments as redis-server takes them */
 export const startServer = (more: Arguments = () => [], access: Access = {}): Promise<Server> =>
   start(
-    (port) => [...`--bind ${HOST} --port ${port} --appendonly no --save`.split(" "), "", ...more(port)],
+    (port) => [
+      ...`--bind ${HOST} --port ${port} --appendonly no --repl-diskless-sync-delay 0 --save`.split(" "),
+      "",
+      ...more(port),
+    ],
     access,
   );
 
