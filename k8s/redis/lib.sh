@@ -62,6 +62,14 @@ tls-replication yes
 END
 }
 
+# A data node's configuration, but for whom it follows.
+data_settings() {
+  # 70 percent of the pod's memory for data; the rest is for copies on write, replicas' buffers and fragmentation.
+  MAXMEMORY=$((REDIS_MEMORY_LIMIT / 100 * 70))
+  render "$(dirname "$0")/redis.conf"
+  tls_settings
+}
+
 # command <host:port> <user> <password> <word>…: one command, answered within 2 s or not at all.
 command_to() {
   node=$1 user=$2 password=$3
@@ -131,5 +139,23 @@ info_field() { tr -d '\r' | sed -n "s/^$1://p"; }
 other_nodes() {
   for node in $(words "$REDIS_NODES"); do
     [ "$node" = "$SELF" ] || printf '%s ' "$node"
+  done
+}
+# Every other node answers, and none has data.
+others_are_empty() {
+  for node in $(other_nodes); do
+    text=$(admin "$node" INFO keyspace) || return 1
+    case $text in *Keyspace*) ;; *) return 1 ;; esac
+    case $text in *db[0-9]*) return 1 ;; esac
+  done
+}
+
+# until_true <seconds> <command>…
+until_true() {
+  end=$(($(now) + $1))
+  shift
+  until "$@"; do
+    [ "$(now)" -lt "$end" ] || return 1
+    sleep 0.1
   done
 }

@@ -20,9 +20,6 @@ GRACE=15
 # Seconds for a failover that has begun, before another one is asked for.
 FAILOVER=10
 
-# Percent of the pod's memory for data; the rest is for copies on write, replicas' buffers and fragmentation.
-MAXMEMORY=$((REDIS_MEMORY_LIMIT / 100 * 70))
-
 has_data() { [ -e "$REDIS_DATA/appendonlydir" ]; }
 
 # A replica that has not caught up since it started must not be promoted: its disk may be behind.
@@ -41,8 +38,7 @@ promotable_once_in_sync() {
 start() {
   umask 077
   {
-    render "$(dirname "$0")/redis.conf"
-    tls_settings
+    data_settings
     if [ $# -gt 0 ]; then
       printf 'replicaof %s %s\nreplica-priority 0\n' "$(host_of "$1")" "$(port_of "$1")"
     fi
@@ -54,15 +50,6 @@ start() {
     say "being the master"
   fi
   exec redis-server "$RUN/redis.conf"
-}
-
-# Every other node answers, and none has data.
-others_are_empty() {
-  for node in $(other_nodes); do
-    text=$(admin "$node" INFO keyspace) || return 1
-    case $text in *Keyspace*) ;; *) return 1 ;; esac
-    case $text in *db[0-9]*) return 1 ;; esac
-  done
 }
 
 # Have a replica promoted, once, and give that its time.

@@ -7,16 +7,6 @@ set -eu
 # Milliseconds in which this master takes no writes: callers wait that long and are then told by READONLY where they are.
 PAUSE=4000
 
-# until_true <seconds> <command>…
-until_true() {
-  end=$(($(now) + $1))
-  shift
-  until "$@"; do
-    [ "$(now)" -lt "$end" ] || return 1
-    sleep 0.1
-  done
-}
-
 # Every replica that follows has everything that this master has written.
 caught_up() {
   for node in $(other_nodes); do

@@ -54,4 +54,24 @@ describeRendered("the component", () => {
     expect(policy?.spec.targetRefs.map(({ name }) => name)).toEqual([gateway?.metadata.name]);
     expect(policy?.spec.path).toEqual({ escapedSlashesAction: "KeepUnchanged", disableMergeSlashes: true });
   });
+
+  test("redis-cluster leaves no Sentinel behind, and tells functions and nodes the same six names", () => {
+    const objects = renderOnTop({
+      resources: ["k8s/overlays/prod"],
+      components: ["k8s/components/redis-cluster"],
+    });
+    const named = (name: string) =>
+      ofKind<{ data: Record<string, string> }>(objects, "v1", "ConfigMap")
+        .filter(({ metadata }) => metadata.name.startsWith(`${name}-`))
+        .map(({ data }) => data)[0] ?? {};
+    const functions = named("latchkey-config");
+    const nodes = Array.from({ length: 6 }, (_, pod) => `redis-${pod}.redis-headless:6379`).join();
+    expect(functions["REDIS_CLUSTER_NODES"]).toBe(nodes);
+    expect(named("redis-topology")).toEqual({ REDIS_NODES: nodes });
+    expect(Object.keys(functions).filter((name) => /SENTINEL|MASTER|REDIS_NODES|SERVICE/.test(name))).toEqual(
+      [],
+    );
+    const others = objects.filter(({ kind }) => kind !== "ConfigMap");
+    expect(others.filter((one) => JSON.stringify(one).toLowerCase().includes("sentinel"))).toEqual([]);
+  });
 });

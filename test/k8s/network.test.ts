@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 import { createNetwork, type End, matches } from "./network-policies.ts";
 import { overlays, renderWith } from "./overlays.ts";
 import { type Pod, podsOf } from "./pods.ts";
-import { describeRendered, ofKind, render } from "./render.ts";
+import { describeRendered, type Manifest, ofKind, render } from "./render.ts";
 
 /** Of the Gateway: its implementation makes it, in our namespace. */
 const gateway: Pod = {
@@ -96,6 +96,14 @@ const needed = (functions: readonly string[], all: readonly string[]): readonly 
   [all, ["dns"], [53]],
 ];
 
+/** Its nodes reach each other by a port of their own. */
+const withoutSentinels = (functions: readonly string[], all: readonly string[]): readonly Rule[] => [
+  ...needed(functions, all)
+    .filter(([, to]) => !to.includes("sentinel"))
+    .map(([from, to, ports]) => [from.filter((name) => name !== "sentinel"), to, ports] as const),
+  [["redis"], ["redis"], [16379]],
+];
+
 function pathsOf(rules: readonly Rule[]): Set<string> {
   const paths = rules.flatMap(([from, to, ports]) =>
     from.flatMap((one) => to.flatMap((other) => ports.map((port) => `${one} -> ${other}:${port}`))),
@@ -121,16 +129,23 @@ function openPaths(pods: readonly Pod[], allows: ReturnType<typeof createNetwork
   return open;
 }
 
-for (const overlay of overlays) {
-  describeRendered(`the network of ${overlay}`, () => {
-    const objects = render(overlay);
+const networks: Readonly<Record<string, () => readonly Manifest[]>> = {
+  ...Object.fromEntries(overlays.map((overlay) => [overlay, () => render(overlay)])),
+  "a Redis Cluster": () => renderWith("k8s/overlays/dev", "redis-cluster"),
+};
+for (const [name, renderNetwork] of Object.entries(networks)) {
+  describeRendered(`the network of ${name}`, () => {
+    const objects = renderNetwork();
     const pods = [gateway, ...podsOf(objects)];
     const { allows, accepts, sends, policies } = createNetwork(objects);
     const functions = pods.filter(({ isFunction }) => isFunction).map(({ name }) => name);
 
     test("has exactly the paths that are needed", () => {
       const names = pods.map(({ name }) => name);
-      const wanted = pathsOf(needed(functions, names));
+      const rules = names.includes("sentinel")
+        ? needed(functions, names)
+        : withoutSentinels(functions, names);
+      const wanted = pathsOf(rules);
       const open = openPaths(pods, allows);
       expect({
         missing: [...wanted].filter((path) => !open.has(path)),

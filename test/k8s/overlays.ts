@@ -19,14 +19,18 @@ interface Variant {
   readonly folders: readonly string[];
   readonly render: () => readonly Manifest[];
 }
-/** Every overlay, and the small one with every component. */
+/** The component that takes things out: what is left is looked at by itself. */
+const CLUSTER = "redis-cluster";
+const others = components.filter((name) => name !== CLUSTER);
+/** Every overlay, the small one with every other component, and the large one with that one. */
 export const variants: Readonly<Record<string, Variant>> = {
   [small]: { folders: [small], render: () => render(small) },
   [large]: { folders: [large], render: () => render(large) },
-  [`${small} with every component`]: {
-    folders: [small, ...components.map((name) => `k8s/components/${name}`)],
-    render: () => renderWith(small, ...components),
+  [`${small} with every component but ${CLUSTER}`]: {
+    folders: [small, ...others.map((name) => `k8s/components/${name}`)],
+    render: () => renderWith(small, ...others),
   },
+  [`${large} with ${CLUSTER}`]: { folders: [large], render: () => renderWith(large, CLUSTER) },
 };
 
 interface Image {

@@ -7,8 +7,9 @@ import { join } from "node:path";
 import { expect, test } from "vitest";
 import { parseConfig } from "../../shared/config.ts";
 import { makeSecrets } from "../../shared/node/dev/make-secrets.ts";
+import { renderWith } from "./overlays.ts";
 import { containersOf, podsOf } from "./pods.ts";
-import { describeRendered, ofKind, render } from "./render.ts";
+import { describeRendered, type Manifest, ofKind, render } from "./render.ts";
 
 const component = new URL("../../k8s/components/redis-tls/kustomization.yaml", import.meta.url);
 const OVERLAY = "k8s/overlays/prod";
@@ -28,17 +29,21 @@ function madeByHand(): string {
   }
 }
 
+const configOf = (objects: readonly Manifest[]): Record<string, string> =>
+  ofKind<{ data: Record<string, string> }>(objects, "v1", "ConfigMap").find(({ metadata }) =>
+    metadata.name.startsWith("latchkey-config-"),
+  )?.data ?? {};
+
 describeRendered("the component redis-tls", () => {
   const objects = render(OVERLAY);
-  const [config = {}] = ofKind<{ data: Record<string, string> }>(objects, "v1", "ConfigMap")
-    .filter(({ metadata }) => metadata.name.startsWith("latchkey-config-"))
-    .map(({ data }) => data);
+  const config = configOf(objects);
 
   test("is told how to make a certificate that has every name by which functions call Redis and the Sentinels", () => {
     const certificate = new X509Certificate(madeByHand());
     const { REDIS_NODES = "", REDIS_SENTINELS = "", REDIS_SERVICE = "" } = config;
-    const hosts = [REDIS_NODES, REDIS_SENTINELS, REDIS_SERVICE].join().split(",");
-    expect(hosts).toHaveLength(7);
+    const { REDIS_CLUSTER_NODES = "" } = configOf(renderWith(OVERLAY, "redis-cluster"));
+    const hosts = [REDIS_NODES, REDIS_SENTINELS, REDIS_SERVICE, REDIS_CLUSTER_NODES].join().split(",");
+    expect(hosts).toHaveLength(13);
     const unknown = hosts.filter(
       (address) => certificate.checkHost(address.split(":")[0] ?? "") === undefined,
     );

@@ -66,11 +66,20 @@ export function temporaryFolder(): string {
   return folder;
 }
 
+function kill(pid: number): void {
+  try {
+    process.kill(pid, "SIGKILL");
+  } catch (error) {
+    // It has ended meanwhile.
+    if ((error as NodeJS.ErrnoException).code !== "ESRCH") throw error;
+  }
+}
+
 /** End what the tests of this file have started, and remove their folders. */
 export async function cleanUp(): Promise<void> {
   for (const child of children) child.kill("SIGKILL");
   for (const folder of folders) {
-    for (const pid of processesIn(folder)) process.kill(pid, "SIGKILL");
+    for (const pid of processesIn(folder)) kill(pid);
     await until(`the processes in ${folder} to end`, () => processesIn(folder).length === 0);
     rmSync(folder, { recursive: true, force: true });
   }
