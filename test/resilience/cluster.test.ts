@@ -101,13 +101,13 @@ test.each([
   await target.close();
 });
 
-test("the Redis that takes writes is the pod that a Sentinel names", async () => {
-  vi.stubEnv("EXEC", "redis-2.redis-headless\n6379");
+test("the Redis that takes writes is asked for inside of a pod, whose scripts know the others and the password", async () => {
+  vi.stubEnv("EXEC", "redis-2.redis-headless:6379");
   vi.stubEnv("DELETE", "pod/redis-2");
   const target = await open();
   expect(await target.kill("redis-master")).toBe("pod/redis-2");
   const [ask, kill] = calls().slice(-2) as { rest: string[] }[];
-  expect(ask?.rest.slice(0, 5)).toEqual(["sentinel-0", "--container=sentinel", "--", "sh", "-c"]);
+  expect(ask?.rest.slice(0, 5)).toEqual(["redis-0", "--container=redis", "--", "sh", "-c"]);
   expect(ask?.rest.join()).not.toContain("pass");
   expect(kill).toEqual(told("delete", "pod", "redis-2", "--force", "--grace-period=0", "--output=name"));
   await target.close();
@@ -118,7 +118,7 @@ test("what cannot be killed is no success: no pod, no master, no kubectl", async
   vi.stubEnv("DELETE", "");
   await expect(target.kill("shipper")).rejects.toThrow("no pod of shipper");
   vi.stubEnv("EXEC", "(nil)");
-  await expect(target.kill("redis-master")).rejects.toThrow("names no pod as master");
+  await expect(target.kill("redis-master")).rejects.toThrow("No Redis is master");
   vi.stubEnv("EXEC", undefined);
   await expect(target.kill("redis-master")).rejects.toThrow("NotFound");
   await target.close();

@@ -19,9 +19,9 @@ type Kubectl = (...args: string[]) => Promise<string>;
 const TIMEOUT = 60_000;
 const execute = promisify(execFile);
 
-/** As the functions ask, and with TLS where they do: by the scripts that the pod itself was started with. */
-const ASK_SENTINEL =
-  '. /etc/redis/lib.sh; command_to "$SELF" latchkey "$LATCHKEY_SENTINEL_PASSWORD" SENTINEL GET-MASTER-ADDR-BY-NAME "$REDIS_MASTER_NAME"';
+/** Whoever takes writes, one of several in a Redis Cluster; asked by the scripts that the pods themselves were started with. */
+const FIND_MASTER =
+  '. /etc/redis/lib.sh; for node in $(words "$REDIS_NODES"); do case $(admin "$node" ROLE) in master*) echo "$node"; exit ;; esac; done';
 
 export async function clusterTarget(place: Place): Promise<Target> {
   const at = ["--context", place.context, "--namespace", place.namespace];
@@ -85,9 +85,9 @@ async function podsOf(kubectl: Kubectl, victim: Victim): Promise<string[]> {
     const id = victim === "function" ? "data-create" : "audit-ship";
     return ["--selector", `serving.knative.dev/service=${id}`];
   }
-  const answer = await kubectl("exec", "sentinel-0", "--container=sentinel", "--", "sh", "-c", ASK_SENTINEL);
+  const answer = await kubectl("exec", "redis-0", "--container=redis", "--", "sh", "-c", FIND_MASTER);
   const pod = /^(redis-\d+)\./.exec(answer)?.[1];
-  if (pod === undefined) throw new Error(`The Sentinel names no pod as master: ${answer}`);
+  if (pod === undefined) throw new Error(`No Redis is master: ${answer}`);
   return [pod];
 }
 
