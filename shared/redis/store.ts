@@ -64,14 +64,23 @@ export function createStore(redis: Redis | Cluster, { minReplicas, observe }: Op
     return reply.value;
   }
 
-  async function perform<T>(send: () => Promise<T>, repeatable: boolean): Promise<T> {
+  /** @param place the key whose node is asked; none for what finds its own way */
+  async function perform<T>(
+    place: string | undefined,
+    send: (node: Redis) => Promise<T>,
+    repeatable: boolean,
+  ): Promise<T> {
     const deadline = performance.now() + PATIENCE;
     for (;;) {
       await ready(deadline);
+      let node = redis as Redis;
       try {
-        return await answerBy(deadline, send());
+        if (place !== undefined) node = nodeOf(place);
+        return await answerBy(deadline, send(node));
       } catch (error) {
         const meaning = meaningOf(error);
+        // Replies come in order: what was sent later would wait for this one, and happen long after its caller was told.
+        if (error instanceof Unanswered && !node.isCluster) node.stream.destroy();
         if (redis.isCluster && MOVED.test(String(error))) (redis as Cluster).refreshSlotsCache();
         const late = performance.now() + RETRY_DELAY >= deadline;
         if (late || !mayRepeat(meaning, repeatable)) throw problemFor(meaning, error);
@@ -84,35 +93,32 @@ export function createStore(redis: Redis | Cluster, { minReplicas, observe }: Op
     async run(name, keys, args) {
       const { sha1, text, repeatable, confirmed } = loadScript(name);
       const [place = ""] = keys;
+      const runOn = async (node: Redis): Promise<unknown> => {
+        const call = (send: () => Promise<unknown>) => (confirmed ? replicated(node, send) : send());
+        try {
+          return await call(() => node.evalsha(sha1, keys.length, ...keys, ...args));
+        } catch (error) {
+          if (!(error instanceof Error && error.message.startsWith("NOSCRIPT"))) throw error;
+          return call(() => node.eval(text, keys.length, ...keys, ...args));
+        }
+      };
       const started = performance.now();
       try {
-        return await perform(async () => {
-          const node = nodeOf(place);
-          const call = (send: () => Promise<unknown>) => (confirmed ? replicated(node, send) : send());
-          try {
-            return await call(() => node.evalsha(sha1, keys.length, ...keys, ...args));
-          } catch (error) {
-            if (!(error instanceof Error && error.message.startsWith("NOSCRIPT"))) throw error;
-            return call(() => node.eval(text, keys.length, ...keys, ...args));
-          }
-        }, repeatable);
+        return await perform(place, runOn, repeatable);
       } finally {
         observe?.script(name, (performance.now() - started) / 1000);
       }
     },
-    ask: (send) => perform(() => send(redis), true),
+    ask: (send) => perform(undefined, () => send(redis), true),
     async watch(key) {
       if (minReplicas === 0) return async () => undefined;
       const probe = probeKey(key);
-      const { node, stream } = await perform(async () => {
-        const found = nodeOf(key);
-        return { node: found, stream: found.stream };
-      }, true);
-      return () =>
-        perform(async () => {
-          if (nodeOf(key).stream !== stream) throw new NotReplicated("the connection is another one");
-          await replicated(node, () => node.setex(probe, PROBE_TTL, ""));
-        }, false);
+      const stream = await perform(key, async (node) => node.stream, true);
+      const confirmOn = async (node: Redis): Promise<void> => {
+        if (node.stream !== stream) throw new NotReplicated("the connection is another one");
+        await replicated(node, () => node.setex(probe, PROBE_TTL, ""));
+      };
+      return () => perform(key, confirmOn, false);
     },
   };
 }
@@ -138,15 +144,16 @@ async function answerBy<T>(deadline: number, answer: Promise<T>): Promise<T> {
 function createReady(redis: Redis | Cluster): (deadline: number) => Promise<void> {
   // A promise each: what waits for a shared one is kept until that is settled, and an outage can last.
   const waiting = new Set<() => void>();
-  redis.on("ready", () => {
+  const goOn = (): void => {
     for (const go of waiting) go();
-  });
+  };
   return async function ready(deadline) {
     if (redis.status === "ready") return;
     let go = (): void => undefined;
     const connected = new Promise<void>((resolve) => {
       go = resolve;
     });
+    if (waiting.size === 0) redis.on("ready", goOn);
     waiting.add(go);
     try {
       await answerBy(deadline, connected);
@@ -154,6 +161,7 @@ function createReady(redis: Redis | Cluster): (deadline: number) => Promise<void
       throw problemFor("refused", error);
     } finally {
       waiting.delete(go);
+      if (waiting.size === 0) redis.off("ready", goOn);
     }
   };
 }

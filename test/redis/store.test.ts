@@ -125,6 +125,21 @@ test("nobody is there: answered in time, and surely nothing happened", async () 
   expect(performance.now() - started).toBeLessThan(2_000);
 });
 
+test("what was not answered in time does not happen long after, although every WAIT before it takes its second", async () => {
+  const { store, redis } = await open({ REDIS_URL: `redis://${master.address}`, REDIS_MIN_REPLICAS: "2" });
+  await create(store, "script-is-loaded").catch(() => undefined);
+  const outcomes: Promise<unknown>[] = [];
+  for (let i = 0; i < 20; i += 1) {
+    outcomes.push(create(store, `t${i}`).catch((error) => error.code));
+    // A turn of the event loop each, so that each has a WAIT of its own.
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+  expect(new Set(await Promise.all(outcomes))).toEqual(new Set(["not_replicated", "outcome_unknown"]));
+  const left = () => ("commandQueue" in redis ? redis.commandQueue.length : Number.NaN);
+  await until("nothing of it to be under way", () => left() === 0, 1_000);
+  expect((await master.admin.keys("{s1}:t*:tenant")).length).toBeLessThan(5);
+});
+
 test("an outage keeps nothing of the many operations that it refuses", async () => {
   const redis = connectRedis(parseRedisConfig({ REDIS_NODES: "127.0.0.1:1" }));
   redis.on("error", () => undefined);

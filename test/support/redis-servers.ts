@@ -41,12 +41,11 @@ export const startServer = (more: Arguments = () => [], access: Access = {}): Pr
     access,
   );
 
-/** Follows its master, and has caught up. */
-export async function startReplica({ port, host }: Address): Promise<Server> {
+/** Follows its master, has caught up, and its master counts it. */
+export async function startReplica({ port, host, admin }: Server): Promise<Server> {
   const replica = await startServer(() => ["--replicaof", host, String(port)]);
-  await until("the replica to follow", async () =>
-    /master_link_status:up/.test(await replica.admin.info("replication")),
-  );
+  const online = new RegExp(`port=${replica.port},state=online`);
+  await until("the replica to follow", async () => online.test(await admin.info("replication")));
   return replica;
 }
 
