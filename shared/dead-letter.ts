@@ -96,6 +96,10 @@ function readStructured(text: string) {
   }
 }
 
+/** Whether a media type can be sent as it is: a header has no line breaks, and the ends of its value are no spaces. */
+const isHeaderValue = (value: unknown): value is string =>
+  typeof value === "string" && /^[!-~](?:[ -~]{0,254}[!-~])?$/.test(value);
+
 function toBinary(event: unknown) {
   if (typeof event !== "object" || event === null || Array.isArray(event)) return undefined;
   const {
@@ -109,7 +113,7 @@ function toBinary(event: unknown) {
   const isComplete = Object.keys(attributes).length === all.length;
   const isAttribute = ([name, value]: [string, unknown]): boolean =>
     /^[a-z0-9]{1,64}$/.test(name) && ["string", "number", "boolean"].includes(typeof value);
-  if (!isComplete || !all.every(isAttribute) || typeof datacontenttype !== "string") return undefined;
+  if (!isComplete || !all.every(isAttribute) || !isHeaderValue(datacontenttype)) return undefined;
   const common = { attributes, contentType: datacontenttype };
   if (typeof data_base64 === "string") return { ...common, body: data_base64, encoding: "base64" as const };
   const isText = typeof data === "string" && !/\bjson\b/i.test(datacontenttype);

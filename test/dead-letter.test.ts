@@ -183,6 +183,12 @@ test.each<[string, BodyInit, Record<string, string>, object]>([
     { "content-type": "application/cloudevents+json" },
     { attributes: {}, contentType: "application/cloudevents+json" },
   ],
+  [
+    "a structured event with a media type that no header can hold",
+    '{"specversion":"1.0","id":"1","source":"s","type":"t","datacontenttype":"a\\r\\nb: c","data":1}',
+    { "content-type": "application/cloudevents+json" },
+    { attributes: {}, contentType: "application/cloudevents+json" },
+  ],
   ["attributes without an event", "", { "ce-id": "1" }, { attributes: { id: "1" } }],
 ])("%s is kept, and not sent again", async (_, body, headers, expected) => {
   const letter = await deliver(body, headers);
