@@ -7,10 +7,9 @@ import { bodyOf, samples } from "./support/samples.ts";
 const api = await createHarness();
 afterAll(() => api.close());
 
-/** What differs from run to run, by what it is. */
+/** What differs from run to run, by what it is. Names as a whole: one as short as `a1` is in many a random text. */
 function stable(text: string, tenant: TestTenant): string {
   return text
-    // Whole: where this is deployed a name may be as short as `a1`, which is in many a random text.
     .replaceAll(`"${tenant.admin.username}"`, '"<admin>"')
     .replaceAll(`"${tenant.id}"`, '"<tenant>"')
     .replaceAll(/[0-9a-f]{8}-[0-9a-f-]{27}/g, "<uuid>")
