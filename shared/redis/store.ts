@@ -1,5 +1,4 @@
 /** The store as operations see it: answered in bounded time, never done twice by itself, and acknowledged when replicated. */
-
 import slotOf from "cluster-key-slot";
 import type { Cluster, Redis, RedisCommander } from "ioredis";
 import { type Meaning, meaningOf, NotSent, problemFor, Unanswered } from "./errors.ts";
