@@ -49,8 +49,7 @@ export async function createProcess(functions: readonly Servable[], config: Conf
     },
   });
   const state = { draining: false, connected: false };
-  const connected = new Promise<void>((resolve) => redis.once("ready", resolve));
-  redis.once("ready", () => {
+  const connected = new Promise<void>((resolve) => redis.once("ready", resolve)).then(() => {
     state.connected = true;
     metrics.ready.set(performance.now() / 1000);
   });
