@@ -3,7 +3,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { Redis, type RedisOptions } from "ioredis";
 import type { Address, RedisConfig } from "../redis-config.ts";
 import { minReplicasOf } from "../redis-config.ts";
-import { pendingKey, probeKey } from "./keys.ts";
+import { PROBE_TTL, pendingKey, probeKey } from "./keys.ts";
 
 /** Milliseconds to reach a Sentinel or a candidate, and again for it to answer. */
 const ASK_TIMEOUT = 500;
@@ -11,8 +11,6 @@ const ASK_TIMEOUT = 500;
 const ROUND = 300;
 /** Milliseconds that replicas may take to have a probe. */
 const REPLICATION_TIMEOUT = 250;
-/** Seconds after which a probe's key goes by itself, should its DEL not arrive. */
-const PROBE_TTL = 10;
 
 /** One round of looking. @throws when nobody takes writes now, saying why of each that was asked */
 export type FindMaster = () => Promise<Address>;

@@ -81,6 +81,8 @@ export const addressFailuresKey = (address: string): string => `{a${digest(addre
 
 /** Written to prove that a server takes writes, and that replicas have what was written before it; in the slot of `key`. */
 export const probeKey = (key: string): string => `${key.slice(0, key.indexOf("}") + 1)}:probe`;
+/** Seconds after which it goes by itself. */
+export const PROBE_TTL = 10;
 
 /** Events that nobody could deliver, of all tenants and of none. */
 export const DEAD_LETTERS_KEY = "dead-letters";

@@ -38,7 +38,6 @@ export function createConfirm(minReplicas: number, observe: ObserveWait): Confir
   }
 
   return function confirm(redis) {
-    if (minReplicas === 0) return Promise.resolve();
     const group = groups.get(redis) ?? wait(redis, redis.stream);
     groups.set(redis, group);
     return group;

@@ -2,7 +2,7 @@
 import slotOf from "cluster-key-slot";
 import type { Cluster, Redis, RedisCommander } from "ioredis";
 import { type Meaning, meaningOf, NotSent, problemFor, Unanswered } from "./errors.ts";
-import { probeKey } from "./keys.ts";
+import { PROBE_TTL, probeKey } from "./keys.ts";
 import { createConfirm, NotReplicated, type ObserveWait } from "./replication.ts";
 import { loadScript, type ScriptName } from "./scripts.ts";
 
@@ -10,7 +10,6 @@ import { loadScript, type ScriptName } from "./scripts.ts";
 const PATIENCE = 1_800;
 /** Milliseconds before what was refused is tried again. */
 const RETRY_DELAY = 50;
-const PROBE_TTL = 10;
 /** A slot of a cluster is on its way to another node, or there already. */
 const MOVED = /^ReplyError: (MOVED|ASK|CLUSTERDOWN)\b/;
 
