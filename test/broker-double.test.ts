@@ -6,7 +6,6 @@ import { text } from "node:stream/consumers";
 import { afterEach, expect, test } from "vitest";
 import { type BrokerOptions, startBroker } from "./support/broker-double.ts";
 
-const eventually = (look: () => unknown) => expect.poll(look, { interval: 2, timeout: 10_000 });
 const cleanUps: (() => unknown)[] = [];
 afterEach(async () => {
   for (const cleanUp of cleanUps.splice(0)) await cleanUp();
@@ -69,7 +68,7 @@ test("an event is delivered with its attributes and bytes, and answered after th
     release = () => response.writeHead(204).end();
   });
   const answer = post(broker.url, { ...HEADERS, "ce-count": "1" }, '[ 1, "\\ud800" ]');
-  await eventually(() => consumer.got.length).toBe(1);
+  await expect.poll(() => consumer.got.length).toBe(1);
   expect(await Promise.race([answer, new Promise((resolve) => setImmediate(resolve, "none"))])).toBe("none");
   expect(broker.holding()).toBe(1);
   release();
@@ -89,10 +88,10 @@ test("with the asynchronous handler the producer is answered at once, and the ev
     { asyncHandler: true },
   );
   expect(await post(broker.url)).toBe(202);
-  await eventually(() => consumer.got.length).toBe(1);
+  await expect.poll(() => consumer.got.length).toBe(1);
   expect(broker.counts.delivered).toBe(0);
   release();
-  await eventually(() => [broker.counts.delivered, broker.holding()]).toEqual([1, 0]);
+  await expect.poll(() => [broker.counts.delivered, broker.holding()]).toEqual([1, 0]);
 });
 
 test("an event in structured mode is delivered in binary mode", async () => {
@@ -191,13 +190,15 @@ test("a 2xx with a body that is no event counts as 502: delivered again, then a 
 });
 
 test("a consumer that breaks off, or is too slow, is asked again", async () => {
+  // Far above what an answer takes here, which must not be too slow as well.
+  const timeoutMs = 500;
   const broken = await start((response, n) => (n < 3 ? response.destroy() : response.writeHead(204).end()));
   expect(await post(broken.broker.url)).toBe(202);
   expect(broken.consumer.got).toHaveLength(3);
-  const slow = await start((response, n) => n > 1 && response.writeHead(204).end(), { timeoutMs: 30 });
+  const slow = await start((response, n) => n > 1 && response.writeHead(204).end(), { timeoutMs });
   expect(await post(slow.broker.url)).toBe(202);
   expect(slow.consumer.got).toHaveLength(2);
-  const deaf = await start(() => {}, { timeoutMs: 20, retries: 1 });
+  const deaf = await start(() => {}, { timeoutMs, retries: 1 });
   expect(await post(deaf.broker.url)).toBe(202);
   expect([deaf.consumer.got.length, errorsOf(deaf.letters.got[0]?.headers)]).toEqual([2, []]);
 });
@@ -226,7 +227,7 @@ test("killed, it forgets what it held, answers nobody, delivers nothing more, an
   for (let i = 0; i < 5; i += 1) expect(await post(broker.url)).toBe(202);
   const waiting = await start(() => {});
   const answer = post(waiting.broker.url).catch(() => "none");
-  await eventually(() => waiting.consumer.got.length).toBe(1);
+  await expect.poll(() => waiting.consumer.got.length).toBe(1);
   await Promise.all([broker.kill(), waiting.broker.kill()]);
   expect(await answer).toBe("none");
   expect([broker.counts.lost, broker.holding(), waiting.broker.counts.lost]).toEqual([5, 0, 1]);

@@ -1,5 +1,5 @@
 /** What somebody inside the cluster's network puts where entries come from does not lead astray who reads the trail. */
-import { afterAll, beforeAll, expect, test, vi } from "vitest";
+import { afterAll, beforeAll, expect, test } from "vitest";
 import type { AuditEntry } from "../shared/audit.ts";
 import { toEvents } from "../shared/events.ts";
 import { pushBody } from "../shared/loki.ts";
@@ -8,8 +8,7 @@ import { forEachLoki } from "./support/each-loki.ts";
 import type { TestTenant } from "./support/harness.ts";
 import { entryOf } from "./support/loki-tools.ts";
 import { startPipeline } from "./support/pipeline.ts";
-
-const within = { timeout: 15_000, interval: 100 };
+import { until } from "./support/process.ts";
 
 forEachLoki({}, ({ loki }) => {
   let pipeline: Awaited<ReturnType<typeof startPipeline>>;
@@ -20,7 +19,7 @@ forEachLoki({}, ({ loki }) => {
     pipeline = await startPipeline(loki().url);
     tenant = await pipeline.api.tenant();
     for (let i = 0; i < 5; i += 1) await pipeline.api.send("GET", "/users/me", { as: tenant.user.token });
-    await vi.waitFor(async () => expect(await pipeline.waiting(tenant)).toBe(0), within);
+    await until("the outbox to be empty", async () => (await pipeline.waiting(tenant)) === 0);
     forged = entryOf({ tenant_id: tenant.id, seq: 1_000, username: "nobody" });
   });
   afterAll(() => pipeline?.stop());

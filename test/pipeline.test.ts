@@ -18,7 +18,6 @@ async function arrived({ loki }: Pipeline, tenant: TestTenant): Promise<(number 
 }
 
 const upTo = (count: number): number[] => Array.from({ length: count }, (_, index) => index + 1);
-const within = { timeout: 15_000, interval: 100 };
 
 forEachLoki({}, ({ loki, ours }) => {
   let pipeline: Pipeline;
@@ -60,9 +59,9 @@ forEachLoki({}, ({ loki, ours }) => {
     const { api } = pipeline;
     const [tenant, other] = [await api.tenant(), await api.tenant()];
     await Promise.all([work(tenant), work(other)]);
-    await expect.poll(() => arrived(pipeline, tenant), within).toEqual(upTo(10));
-    await expect.poll(() => arrived(pipeline, other), within).toEqual(upTo(10));
-    await expect.poll(() => pipeline.waiting(tenant), within).toBe(0);
+    await expect.poll(() => arrived(pipeline, tenant)).toEqual(upTo(10));
+    await expect.poll(() => arrived(pipeline, other)).toEqual(upTo(10));
+    await expect.poll(() => pipeline.waiting(tenant)).toBe(0);
     const lines = (await pipeline.loki.tenant(tenant.id).lines()).map(({ line }) => JSON.parse(line));
     expect(new Set(lines.map(({ tenant_id }) => tenant_id))).toEqual(new Set([tenant.id]));
     expect(lines[0]).toMatchObject({ seq: 10, action: "create_key", outcome: "failure" });
@@ -72,7 +71,7 @@ forEachLoki({}, ({ loki, ours }) => {
     const { api, tick } = pipeline;
     const tenant = await api.tenant();
     await api.send("GET", "/users/me", { as: tenant.user.token });
-    await expect.poll(() => pipeline.waiting(tenant), within).toBe(0);
+    await expect.poll(() => pipeline.waiting(tenant)).toBe(0);
     // As if it had been lost: an entry that no event was sent for, old enough to be looked for.
     const at = Date.now() - 60_000;
     const lost = entryOf({ tenant_id: tenant.id, seq: 2 });
@@ -91,7 +90,7 @@ forEachLoki({}, ({ loki, ours }) => {
       [204, ""],
       [204, ""],
     ]);
-    await expect.poll(() => arrived(pipeline, tenant), within).toEqual([2, 1]);
+    await expect.poll(() => arrived(pipeline, tenant)).toEqual([2, 1]);
     expect(await pipeline.waiting(tenant)).toBe(0);
   });
 
@@ -99,21 +98,21 @@ forEachLoki({}, ({ loki, ours }) => {
     const { api } = pipeline;
     const tenant = await api.tenant();
     await work(tenant);
-    await expect.poll(() => pipeline.waiting(tenant), within).toBe(0);
+    await expect.poll(() => pipeline.waiting(tenant)).toBe(0);
     expect(await api.redis.zscore(tenant.keys.pending, tenant.id)).toBeNull();
     // Of its shard, where others may have something waiting.
     const shard = tenant.keys.backlog.replace(":backlog", "");
     const outboxes = await api.redis.keys(`${shard.replaceAll(/[{}]/g, "\\$&")}:*:outbox`);
     const waiting = await Promise.all(outboxes.map((key) => api.redis.xlen(key)));
     const sum = waiting.reduce((total, one) => total + one, 0);
-    await expect.poll(async () => Number(await api.redis.get(tenant.keys.backlog)), within).toBe(sum);
+    await expect.poll(async () => Number(await api.redis.get(tenant.keys.backlog))).toBe(sum);
   });
 
   test("GET /audit shows the whole trail once, wherever its entries are, page by page and through filters", async () => {
     const { api } = pipeline;
     const tenant = await api.tenant();
     await work(tenant);
-    await expect.poll(() => pipeline.waiting(tenant), within).toBe(0);
+    await expect.poll(() => pipeline.waiting(tenant)).toBe(0);
     const shipped = await pages(tenant, "limit=3");
     expect(shipped.map(({ seq }) => seq).slice(-10)).toEqual(upTo(10).reverse());
 
@@ -144,7 +143,7 @@ forEachLoki({}, ({ loki, ours }) => {
     const verify = async (query = "") =>
       (await api.send("GET", `/audit/integrity${query}`, { as: tenant.admin.token })).body;
     await work(tenant);
-    await expect.poll(() => pipeline.waiting(tenant), within).toBe(0);
+    await expect.poll(() => pipeline.waiting(tenant)).toBe(0);
     expect(await verify()).toEqual({
       first: 1,
       last: 10,
@@ -153,7 +152,7 @@ forEachLoki({}, ({ loki, ours }) => {
       duplicates: [],
       complete: true,
     });
-    await expect.poll(() => pipeline.waiting(tenant), within).toBe(0);
+    await expect.poll(() => pipeline.waiting(tenant)).toBe(0);
 
     // Numbers 12 and 13 are given out, and only 14 leaves an entry.
     await api.redis.hincrby(tenant.keys.tenant, "seq", 2);
@@ -197,10 +196,10 @@ forEachLoki({}, ({ loki, ours }) => {
     const tenant = await api.tenant();
     await api.send("POST", "/data", { as: tenant.user.token, json: { key: "a", value: 1, ttl: 1 } });
     const expires = Number(await api.redis.zscore(tenant.keys.expiries, tenant.keys.item("a")));
-    await expect.poll(() => Date.now(), within).toBeGreaterThan(expires);
+    await expect.poll(() => Date.now()).toBeGreaterThan(expires);
     expect((await tick("data-expire")).status).toBe(204);
     await api.send("POST", "/trigger-log-offload", { as: tenant.admin.token });
-    await expect.poll(() => arrived(pipeline, tenant), within).toContain(2);
+    await expect.poll(() => arrived(pipeline, tenant)).toContain(2);
     const query = `{job="audit_logs", tenant_id="${tenant.id}", action="key_expiration"}`;
     const [line] = await pipeline.loki.tenant(tenant.id).lines({ query });
     expect(JSON.parse(line?.line ?? "{}").details.expires_at).toBe(new Date(expires).toISOString());
@@ -261,8 +260,8 @@ forEachLoki({}, ({ loki, ours }) => {
       expect(await pipeline.waiting(tenant)).toBe(20);
       await loki().restart();
       await tick("audit-relay");
-      await expect.poll(() => arrived(pipeline, tenant), { ...within, timeout: 25_000 }).toEqual(upTo(20));
-      await expect.poll(() => pipeline.waiting(tenant), within).toBe(0);
+      await expect.poll(() => arrived(pipeline, tenant)).toEqual(upTo(20));
+      await expect.poll(() => pipeline.waiting(tenant)).toBe(0);
     },
   );
 });

@@ -28,9 +28,6 @@ const many = (count: number): AuditEntry[] => Array.from({ length: count }, (_, 
 /** Fills an event alone. */
 const large = (seq: number): AuditEntry => entryOf(seq, "tenant1", "get_key", "x".repeat(50_000));
 
-/** Looks again and again for at most ten seconds. */
-const eventually = (look: () => unknown) => expect.poll(look, { interval: 2, timeout: 10_000 });
-
 const cleanUps: (() => unknown)[] = [];
 afterEach(async () => {
   for (const cleanUp of cleanUps.splice(0)) await cleanUp();
@@ -136,13 +133,13 @@ test("entries of one tenant and action leave as one event 100 ms after the first
   for (const entry of [entryOf(2), entryOf(3, "tenant2"), entryOf(4, "tenant1", "delete_key")])
     publish(entry);
   advance(39);
-  await eventually(() => asked.length).toBe(0);
+  await expect.poll(() => asked.length).toBe(0);
   advance(1);
-  await eventually(() => asked.length).toBe(1);
+  await expect.poll(() => asked.length).toBe(1);
   advance(59);
   expect(asked).toHaveLength(1);
   advance(1);
-  await eventually(() => asked.length).toBe(3);
+  await expect.poll(() => asked.length).toBe(3);
   expect(asked.map(({ entries }) => seqs(entries))).toEqual([[1, 2], [3], [4]]);
 });
 
@@ -156,7 +153,7 @@ test("an event that is full in between does not make others wait for longer than
   advance(10);
   publish(large(3));
   advance(90);
-  await eventually(() => asked.map(({ entries }) => seqs(entries))).toEqual([[1], [2]]);
+  await expect.poll(() => asked.map(({ entries }) => seqs(entries))).toEqual([[1], [2]]);
 });
 
 test("publish never sends, not even when events are full: that is left to a timer", async () => {
@@ -167,7 +164,7 @@ test("publish never sends, not even when events are full: that is left to a time
   await new Promise(setImmediate);
   expect(asked).toEqual([]);
   advance(0);
-  await eventually(() => asked.map(({ entries }) => seqs(entries))).toEqual([[1], [2], [3]]);
+  await expect.poll(() => asked.map(({ entries }) => seqs(entries))).toEqual([[1], [2], [3]]);
 });
 
 test("what the queue has no room for is left to the relay at once, by number and by bytes", async () => {
@@ -181,11 +178,11 @@ test("what the queue has no room for is left to the relay at once, by number and
   expect(small.seen.left).toEqual({ full: 1 });
   // There is room again when entries are settled, not when they are on their way.
   advance(100);
-  await eventually(() => asked.length).toBe(3);
+  await expect.poll(() => asked.length).toBe(3);
   few.publish(entryOf(16));
   expect(few.seen.left).toEqual({ full: 6 });
   for (const { answer } of asked) answer(202);
-  await eventually(() => [few.seen.published, small.seen.published]).toEqual([10, 3]);
+  await expect.poll(() => [few.seen.published, small.seen.published]).toEqual([10, 3]);
   for (const entry of many(10)) few.publish(entry);
   for (const entry of [large(5), large(6)]) small.publish(entry);
   expect([few.seen.left, small.seen.left]).toEqual([{ full: 6 }, { full: 1 }]);
@@ -197,10 +194,10 @@ test("never more POSTs are in flight than allowed, and connections are used agai
   const { publish, seen } = start(sink.url, { limits: { inFlight: 3, lingerMs: 1 } });
   for (let i = 1; i <= 60; i += 1) publish(entryOf(i, `tenant${i}`));
   for (let answered = 0; answered < 60; answered += 1) {
-    await eventually(() => waiting.length).toBe(Math.min(3, 60 - answered));
+    await expect.poll(() => waiting.length).toBe(Math.min(3, 60 - answered));
     waiting.shift()?.writeHead(202).end("accepted");
   }
-  await eventually(() => seen.published).toBe(60);
+  await expect.poll(() => seen.published).toBe(60);
   expect(sink.seen).toMatchObject({ posts: 60, most: 3 });
   expect(sink.seen.sockets).toBe(3);
 });
@@ -211,7 +208,7 @@ test("while all POSTs are in flight entries go on gathering, and the oldest go n
   const { publish } = start("http://sink", { clock, send, limits: { inFlight: 1 } });
   publish(entryOf(1));
   advance(100);
-  await eventually(() => asked.length).toBe(1);
+  await expect.poll(() => asked.length).toBe(1);
   publish(entryOf(2, "tenant2"));
   advance(1);
   for (let seq = 4; seq <= 6; seq += 1) publish(large(seq));
@@ -220,7 +217,7 @@ test("while all POSTs are in flight entries go on gathering, and the oldest go n
   publish(entryOf(3, "tenant2"));
   for (let i = 0; i < 5; i += 1) {
     asked[i]?.answer(202);
-    await eventually(() => asked.length).toBe(i + 2);
+    await expect.poll(() => asked.length).toBe(i + 2);
   }
   expect(asked.map(({ entries }) => seqs(entries))).toEqual([[1], [2, 3], [4], [5], [6], [7]]);
 });
@@ -241,19 +238,19 @@ test.each([
   const { publish, seen } = start(sink.url, { limits: { lingerMs: 1 } });
   publish(entryOf(1));
   publish(entryOf(2));
-  await eventually(() => seen).toEqual({ published: 0, left: { failed: 2 }, posted: [posted] });
+  await expect.poll(() => seen).toEqual({ published: 0, left: { failed: 2 }, posted: [posted] });
   expect(sink.seen.posts).toBe(1);
 });
 
 test("a sink that is not there, or an entry that cannot be sent, costs nobody but itself", async () => {
   const { publish, seen } = start("http://127.0.0.1:1/", { limits: { lingerMs: 1 } });
   publish(entryOf(1));
-  await eventually(() => seen).toEqual({ published: 0, left: { failed: 1 }, posted: ["failed"] });
+  await expect.poll(() => seen).toEqual({ published: 0, left: { failed: 1 }, posted: ["failed"] });
   const sink = await startSink();
   const other = start(sink.url, { limits: { lingerMs: 1 } });
   other.publish({ ...entryOf(1, "tenant2"), timestamp: "never" });
   other.publish(entryOf(2));
-  await eventually(() => other.seen).toMatchObject({ published: 1, left: { failed: 1 } });
+  await expect.poll(() => other.seen).toMatchObject({ published: 1, left: { failed: 1 } });
 });
 
 test("an answer that does not come in time is given up, also when the sender ignores it, and its place is free", async () => {
@@ -264,13 +261,13 @@ test("an answer that does not come in time is given up, also when the sender ign
   await expect
     .poll(() => seen)
     .toEqual({ published: 0, left: { timeout: 2 }, posted: ["timeout", "timeout"] });
-  await eventually(() => sink.seen.inFlight).toBe(0);
+  await expect.poll(() => sink.seen.inFlight).toBe(0);
   const deaf = start("http://sink", {
     send: () => ({ answered: new Promise(() => {}), cancel: () => undefined }),
     limits: { lingerMs: 1, timeoutMs: 1 },
   });
   for (const entry of many(3)) deaf.publish(entry);
-  await eventually(() => deaf.seen.left).toEqual({ timeout: 3 });
+  await expect.poll(() => deaf.seen.left).toEqual({ timeout: 3 });
 });
 
 test("an answer without end is cut off", async () => {
@@ -281,8 +278,8 @@ test("an answer without end is cut off", async () => {
   });
   const { publish, seen } = start(sink.url, { limits: { lingerMs: 1 } });
   publish(entryOf(1));
-  await eventually(() => seen.published).toBe(1);
-  await eventually(() => sink.seen.inFlight).toBe(0);
+  await expect.poll(() => seen.published).toBe(1);
+  await expect.poll(() => sink.seen.inFlight).toBe(0);
 });
 
 test("close sends what is held without lingering, and leaves what comes after it", async () => {
@@ -301,10 +298,10 @@ test("close gives up at its deadline: what is in flight or waits is left, and co
   const sink = await startSink(() => {});
   const { publish, close, seen } = start(sink.url, { limits: { lingerMs: 1, inFlight: 2 } });
   for (let i = 1; i <= 20; i += 1) publish(entryOf(i, `tenant${i}`));
-  await eventually(() => sink.seen.inFlight).toBe(2);
+  await expect.poll(() => sink.seen.inFlight).toBe(2);
   expect(await close(20)).toBe(false);
   expect(seen).toEqual({ published: 0, left: { stopped: 20 }, posted: ["stopped", "stopped"] });
-  await eventually(() => sink.seen.inFlight).toBe(0);
+  await expect.poll(() => sink.seen.inFlight).toBe(0);
 });
 
 test("whatever happens, each entry is counted exactly once, as published or as left", async () => {
@@ -350,10 +347,10 @@ test("through a broker that is slow, and killed and back, every entry is deliver
   cleanUps.push(() => broker.kill());
   const { publish, close, seen } = start(broker.url, { limits: { lingerMs: 2 } });
   for (const entry of many(500)) publish(entry);
-  await eventually(() => seen.published).toBe(500);
+  await expect.poll(() => seen.published).toBe(500);
   await broker.kill();
   publish(entryOf(501));
-  await eventually(() => seen.left).toEqual({ failed: 1 });
+  await expect.poll(() => seen.left).toEqual({ failed: 1 });
   broker = await startBroker({ subscriber: consumer.url, port: broker.port });
   publish(entryOf(502));
   expect(await close(10_000)).toBe(true);

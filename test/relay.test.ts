@@ -7,8 +7,6 @@ import { startDouble, type TestLoki } from "./support/loki.ts";
 import { entryOf } from "./support/loki-tools.ts";
 import { startPipeline } from "./support/pipeline.ts";
 
-const within = { timeout: 15_000, interval: 100 };
-
 let loki: TestLoki;
 let pipeline: Awaited<ReturnType<typeof startPipeline>>;
 beforeAll(async () => {
@@ -43,7 +41,7 @@ test("an entry that no event can carry is quarantined with the reason, and makes
   const poison = await leave(tenant, { details: { name: "x".repeat(1024 * 1024) } });
   await leave(tenant);
   for (let ticks = 0; ticks < 2; ticks += 1) expect((await tick("audit-relay")).status).toBe(204);
-  await expect.poll(() => pipeline.waiting(tenant), within).toBe(0);
+  await expect.poll(() => pipeline.waiting(tenant)).toBe(0);
   expect(await pipeline.loki.tenant(tenant.id).seqs()).toEqual([2]);
   const kept = await api.redis.hgetall(tenant.keys.quarantine);
   expect(Object.keys(kept)).toEqual([streamIdOf(poison)]);
@@ -61,9 +59,9 @@ test("a record that this release cannot read stays where it is and holds up nobo
   await leave(newer);
   await leave(other);
   expect((await tick("audit-relay")).status).toBe(204);
-  await expect.poll(() => pipeline.loki.tenant(other.id).seqs(), within).toEqual([1]);
-  await expect.poll(() => pipeline.loki.tenant(newer.id).seqs(), within).toEqual([2]);
-  await expect.poll(() => pipeline.waiting(newer), within).toBe(1);
+  await expect.poll(() => pipeline.loki.tenant(other.id).seqs()).toEqual([1]);
+  await expect.poll(() => pipeline.loki.tenant(newer.id).seqs()).toEqual([2]);
+  await expect.poll(() => pipeline.waiting(newer)).toBe(1);
   const [[id, fields] = ["", []]] = await api.redis.xrange(newer.keys.outbox, "-", "+");
   expect([id.split("-")[0], fields.join()]).toEqual(["1", expect.stringContaining("an_action_of_tomorrow")]);
 });

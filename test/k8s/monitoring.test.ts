@@ -91,7 +91,7 @@ describe.skipIf(!hasPrometheus)(
     test("each request is counted, also those before Prometheus asked for the first time, of all pods together", async () => {
       // The last minute is recorded when it is over.
       await expect
-        .poll(() => growth("requests_total", "function", "status"), { timeout: 10_000 })
+        .poll(() => growth("requests_total", "function", "status"))
         .toMatchObject({ ...scene.answered, "none 404": 1 });
       expect(scene.answered).toMatchObject({ "data-get 503": 15, "token-issue 429": 108 });
     });
