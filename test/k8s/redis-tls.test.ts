@@ -71,4 +71,18 @@ describeRendered("the component redis-tls", () => {
     const files = [...script.matchAll(/\$TLS_FILES\/([\w.]+)/g)].map(([, file]) => file);
     expect(new Set(files)).toEqual(new Set(["tls.crt", "tls.key", "ca.crt"]));
   });
+
+  test("added to an overlay that has it already makes no pod that the API server refuses", () => {
+    const again = podsOf(renderWith(OVERLAY, "redis-tls"));
+    const doubled = again.flatMap((pod) =>
+      [
+        (pod.spec.volumes ?? []).map(({ name }) => name),
+        ...containersOf(pod).map(({ env = [] }) => env.map(({ name }) => name)),
+        ...containersOf(pod).map(({ volumeMounts = [] }) => volumeMounts.map(({ mountPath }) => mountPath)),
+      ]
+        .filter((names) => new Set(names).size < names.length)
+        .map((names) => `${pod.of}: ${names}`),
+    );
+    expect(doubled).toEqual([]);
+  });
 });
