@@ -6,16 +6,22 @@ import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
-import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { pushBody } from "../../shared/loki.ts";
 import { createLokiClient } from "../../shared/node/loki-client.ts";
 import { startDouble } from "../support/loki.ts";
 import { entriesOf } from "../support/loki-tools.ts";
+import { cleanUp, repository, until } from "../support/process.ts";
+import { startReplica, startServer } from "../support/redis-servers.ts";
 import { clusterTarget } from "./cluster.ts";
 
-/** Says what the variables say that are named after its commands, and forwards to the port in FORWARD until it is ended. */
+/**
+ * Says what the variables say that are named after its commands, and forwards to the port in FORWARD until it is ended. With
+ * NODES, the addresses of redis-0, redis-1, …, it does what it is told to do in them.
+ */
 const KUBECTL = `#!${process.execPath}
 const { appendFileSync } = require("node:fs");
+const { spawnSync } = require("node:child_process");
 const [, context, , namespace, command, ...rest] = process.argv.slice(2);
 appendFileSync(process.env.CALLS, JSON.stringify({ context, namespace, command, rest }) + "\\n");
 const said = process.env[[command, ...(command === "get" ? [rest[0].split("/")[0]] : [])].join("_").toUpperCase()];
@@ -23,6 +29,13 @@ if (command === "port-forward") {
   process.on("SIGTERM", () => { appendFileSync(process.env.CALLS, '"ended"\\n'); process.exit(0); });
   console.log("Forwarding from 127.0.0.1:" + process.env.FORWARD + " -> 3100");
   setInterval(() => {}, 1000);
+} else if (command === "exec" && process.env.NODES) {
+  const nodes = process.env.NODES.split(",");
+  const nameOf = (_, at) => "redis-" + at + ".redis-headless:6379";
+  const script = nodes.reduce((text, node, at) => text.replaceAll(nameOf(node, at), node), rest.at(-1));
+  const env = { ...process.env, REDIS_NODES: process.env.NODES, SELF: nodes[rest[0].slice(-1)] };
+  const { stdout } = spawnSync("sh", ["-c", script.replaceAll("/etc/redis/", ${JSON.stringify(join(repository, "k8s/redis/"))})], { env });
+  console.log(nodes.reduce((text, node, at) => text.replaceAll(node, nameOf(node, at)), String(stdout)));
 } else if (said === undefined) {
   console.error("Error from server (NotFound)");
   process.exit(1);
@@ -95,28 +108,41 @@ test.each([
   const target = await open();
   expect(await target.kill(victim)).toBe(`pod/${id}-1, pod/${id}-2`);
   const selector = `serving.knative.dev/service=${id}`;
-  expect(calls().at(-1)).toEqual(
-    told("delete", "pod", "--selector", selector, "--force", "--grace-period=0", "--output=name"),
-  );
+  expect(calls().at(-1)).toEqual(told("delete", "pod", "--selector", selector, "--now", "--output=name"));
   await target.close();
 });
 
-test("the Redis that takes writes is asked for inside of a pod, whose scripts know the others and the password", async () => {
-  vi.stubEnv("EXEC", "redis-2.redis-headless:6379");
-  vi.stubEnv("DELETE", "pod/redis-2");
-  const target = await open();
-  expect(await target.kill("redis-master")).toBe("pod/redis-2");
-  const [ask, kill] = calls().slice(-2) as { rest: string[] }[];
-  expect(ask?.rest.slice(0, 5)).toEqual(["redis-0", "--container=redis", "--", "sh", "-c"]);
-  expect(ask?.rest.join()).not.toContain("pass");
-  expect(kill).toEqual(told("delete", "pod", "redis-2", "--force", "--grace-period=0", "--output=name"));
-  await target.close();
+describe("the Redis that takes writes", () => {
+  const password = "a-password-of-admin";
+  afterEach(cleanUp);
+
+  test.each([0, 1])("is found, and its process ends at once, when it is redis-%i", async (at) => {
+    const master = await startServer();
+    const replica = await startReplica(master);
+    const nodes = at === 0 ? [master, replica] : [replica, master];
+    for (const { admin } of nodes)
+      await admin.call("ACL", "SETUSER", "admin", "on", `>${password}`, "~*", "&*", "+@all");
+    vi.stubEnv("ADMIN_PASSWORD", password);
+    vi.stubEnv("NODES", nodes.map(({ address }) => address).join());
+    const target = await open();
+    expect(await target.kill("redis-master")).toBe(`the process of redis-${at}`);
+    await until("the process to end", () => master.admin.status !== "ready");
+    expect(await replica.admin.ping()).toBe("PONG");
+    const told = calls().slice(-2) as { command: string; rest: string[] }[];
+    expect(told.map(({ command }) => command)).toEqual(["exec", "exec"]);
+    expect(told.map(({ rest }) => rest[0])).toEqual(["redis-0", `redis-${1 - at}`]);
+    expect(JSON.stringify(told)).not.toContain(password);
+    await target.close();
+    for (const { admin } of nodes) admin.disconnect();
+  });
 });
 
-test("what cannot be killed is no success: no pod, no master, no kubectl", async () => {
+test("what cannot be killed is no success: no pod, no master, one that refuses, no kubectl", async () => {
   const target = await open();
   vi.stubEnv("DELETE", "");
-  await expect(target.kill("shipper")).rejects.toThrow("no pod of shipper");
+  await expect(target.kill("shipper")).rejects.toThrow("no pod of audit-ship");
+  vi.stubEnv("EXEC", "redis-2.redis-headless:6379");
+  await expect(target.kill("redis-master")).rejects.toThrow("redis-2 did not end");
   vi.stubEnv("EXEC", "(nil)");
   await expect(target.kill("redis-master")).rejects.toThrow("No Redis is master");
   vi.stubEnv("EXEC", undefined);

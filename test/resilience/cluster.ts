@@ -19,9 +19,10 @@ type Kubectl = (...args: string[]) => Promise<string>;
 const TIMEOUT = 60_000;
 const execute = promisify(execFile);
 
-/** Whoever takes writes, one of several in a Redis Cluster; asked by the scripts that the pods themselves were started with. */
-const FIND_MASTER =
-  '. /etc/redis/lib.sh; for node in $(words "$REDIS_NODES"); do case $(admin "$node" ROLE) in master*) echo "$node"; exit ;; esac; done';
+/** What the scripts know that the pods of Redis were started with: names, passwords, TLS. */
+const KNOWN = ". /etc/redis/lib.sh; ";
+/** Whoever takes writes, one of several in a Redis Cluster. */
+const FIND_MASTER = `${KNOWN}for node in $(words "$REDIS_NODES"); do case $(admin "$node" ROLE) in master*) echo "$node"; exit ;; esac; done`;
 
 export async function clusterTarget(place: Place): Promise<Target> {
   const at = ["--context", place.context, "--namespace", place.namespace];
@@ -70,25 +71,39 @@ async function publicAddress(kubectl: Kubectl): Promise<string> {
   throw new Error("Neither the Gateway nor the Service nginx-gateway has an address: give one by --url");
 }
 
-async function kill(kubectl: Kubectl, victim: Victim): Promise<string> {
-  const which = await podsOf(kubectl, victim);
-  const answer = await kubectl("delete", "pod", ...which, "--force", "--grace-period=0", "--output=name");
+const kill = (kubectl: Kubectl, victim: Victim): Promise<string> =>
+  victim === "redis-master"
+    ? killMaster(kubectl)
+    : killPods(kubectl, victim === "function" ? "data-create" : "audit-ship");
+
+/**
+ * All pods of a function. `--now` gives them a second. `--force` would give them more: then the API server forgets a pod at
+ * once, and the kubelet lets it end in its own time (https://github.com/kubernetes/kubernetes/issues/120449).
+ */
+async function killPods(kubectl: Kubectl, id: string): Promise<string> {
+  const selector = `serving.knative.dev/service=${id}`;
+  const answer = await kubectl("delete", "pod", "--selector", selector, "--now", "--output=name");
   const killed = answer.split("\n").filter((line) => line.startsWith("pod/"));
   // With a selector kubectl is content to find nothing.
-  if (killed.length === 0) throw new Error(`There was no pod of ${victim} to kill`);
+  if (killed.length === 0) throw new Error(`There was no pod of ${id} to kill`);
   return killed.join(", ");
 }
 
-/** How kubectl is told which pods. */
-async function podsOf(kubectl: Kubectl, victim: Victim): Promise<string[]> {
-  if (victim !== "redis-master") {
-    const id = victim === "function" ? "data-create" : "audit-ship";
-    return ["--selector", `serving.knative.dev/service=${id}`];
-  }
-  const answer = await kubectl("exec", "redis-0", "--container=redis", "--", "sh", "-c", FIND_MASTER);
-  const pod = /^(redis-\d+)\./.exec(answer)?.[1];
-  if (pod === undefined) throw new Error(`No Redis is master: ${answer}`);
-  return [pod];
+/**
+ * The process, not the pod: deleting that would have it hand over first (preStop), or with `--force` run beside its successor
+ * on one volume. Signals from inside do not reach process 1, so it is told to end without waiting for anybody.
+ */
+async function killMaster(kubectl: Kubectl): Promise<string> {
+  const within = (pod: string, script: string) =>
+    kubectl("exec", pod, "--container=redis", "--", "sh", "-c", script);
+  const master = await within("redis-0", FIND_MASTER);
+  const pod = /^(redis-\d+)\.[\w.-]+:\d+$/.exec(master)?.[1];
+  if (pod === undefined) throw new Error(`No Redis is master: ${master}`);
+  // From another pod: this one's connection ends with its process.
+  const neighbour = pod === "redis-0" ? "redis-1" : "redis-0";
+  const refusal = await within(neighbour, `${KNOWN}admin ${master} SHUTDOWN NOSAVE NOW FORCE`);
+  if (refusal !== "") throw new Error(`${pod} did not end: ${refusal}`);
+  return `the process of ${pod}`;
 }
 
 /** kubectl chooses a port and says which. */

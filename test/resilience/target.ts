@@ -26,7 +26,7 @@ export interface Target {
   readonly callers: readonly Caller[];
   /** @throws when there is no answer */
   request(request: Outgoing): Promise<{ readonly status: number; readonly body: unknown }>;
-  /** With SIGKILL and without a word to anybody. @returns what it was */
+  /** With SIGKILL, or as abruptly as it can be done from outside. @returns what it was */
   kill(victim: Victim): Promise<string>;
   /** Lines that Loki has of a tenant since then, each as often as it has it. Those that are no entries are undefined. */
   lines(tenant: string, since: Date): Promise<(AuditEntry | undefined)[]>;
