@@ -42,12 +42,6 @@ function scripts(): string {
   return files;
 }
 
-/** The nodes speak to each other 10,000 above their port. */
-const nodePort = async (): Promise<number> => {
-  const port = await freePort();
-  return port <= 55_535 ? port : nodePort();
-};
-
 function createNode(port: number, files: string, all: string): Node {
   const folder = temporaryFolder();
   const [data, memory] = [join(folder, "data"), join(folder, "run")];
@@ -127,7 +121,7 @@ describe("the component redis-cluster", () => {
   }
   beforeAll(async () => {
     const files = scripts();
-    const ports = await Promise.all(Array.from({ length: 6 }, nodePort));
+    const ports = await Promise.all(Array.from({ length: 6 }, freePort));
     const all = ports.map((port) => `${HOST}:${port}`).join();
     nodes = ports.map((port) => createNode(port, files, all));
     for (const node of nodes) node.start();

@@ -6,9 +6,9 @@
  */
 import { once } from "node:events";
 import { createServer, type IncomingMessage } from "node:http";
-import type { AddressInfo } from "node:net";
 import { text } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
+import { freePort } from "../../shared/node/dev/free-port.ts";
 
 export interface BrokerOptions {
   readonly subscriber: string;
@@ -157,9 +157,9 @@ export async function startBroker(options: BrokerOptions) {
       answer(error instanceof Refused ? error.status : 500);
     });
   });
-  server.listen(options.port ?? 0, "127.0.0.1");
+  const { port = await freePort() } = options;
+  server.listen(port, "127.0.0.1");
   await once(server, "listening");
-  const { port } = server.address() as AddressInfo;
 
   return {
     /** K_SINK. */

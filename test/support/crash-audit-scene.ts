@@ -1,6 +1,5 @@
 /** The audit pipeline as real processes at fixed addresses, each of which can be killed and started again. */
-import { once } from "node:events";
-import { createServer } from "node:net";
+import { freePort } from "../../shared/node/dev/free-port.ts";
 import { makeSecrets } from "../../shared/node/dev/make-secrets.ts";
 import { realLoki, startLoki } from "./loki.ts";
 import {
@@ -40,7 +39,8 @@ export async function startScene(names: readonly string[]) {
   const tenants: ProcessTenant[] = [];
   for (const name of names) tenants.push(await createProcessTenant(redis.redis, secrets, name));
 
-  const [all, broker, ship, relay, expire] = await freePorts();
+  const [all, broker, ship] = [await freePort(), await freePort(), await freePort()];
+  const [relay, expire] = [await freePort(), await freePort()];
   const sink = `http://127.0.0.1:${broker}/default/audit`;
   const settings = { LATCHKEY_MODE: "local", LATCHKEY_LOG_LEVEL: "error", REDIS_URL: redis.url, ...secrets };
   const serve = (name: string, port: number, env: Record<string, string>): Victim =>
@@ -174,26 +174,4 @@ function pingSource(url: string) {
       return () => clearInterval(timer);
     },
   };
-}
-
-/**
- * Five ports that are free now, and stay so while nobody listens: below those from which the system takes the ports of
- * outgoing connections.
- */
-async function freePorts(): Promise<[number, number, number, number, number]> {
-  const ports = new Set<number>();
-  while (ports.size < 5) {
-    const port = 12_000 + Math.floor(Math.random() * 18_000);
-    const server = createServer();
-    server.listen(port, "127.0.0.1");
-    try {
-      await once(server, "listening");
-    } catch {
-      continue;
-    }
-    server.close();
-    await once(server, "close");
-    ports.add(port);
-  }
-  return [...ports] as [number, number, number, number, number];
 }

@@ -3,9 +3,9 @@
  * runs the same promises against both. Not doubled: limits of a single stream's rate, protobuf, anything over a network.
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
-import type { AddressInfo } from "node:net";
 import { buffer } from "node:stream/consumers";
 import { gunzipSync } from "node:zlib";
+import { freePort } from "../../shared/node/dev/free-port.ts";
 import { LokiStore, type StoreOptions } from "./loki-ingest.ts";
 import { isMetricQuery, queryInstant, querySteps } from "./loki-metric-query.ts";
 import { LokiRefusal } from "./loki-push.ts";
@@ -117,8 +117,8 @@ export async function startDouble(options: Partial<StoreOptions> = {}): Promise<
     }
   }
 
-  let server = await listen(handle, 0);
-  const { port } = server.address() as AddressInfo;
+  const port = await freePort();
+  let server = await listen(handle, port);
   const close = (): Promise<void> =>
     new Promise((resolve) => {
       server.close(() => resolve());

@@ -1,10 +1,10 @@
 /** A Loki for tests: the real one where there is one, otherwise the double. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { accessSync, constants, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { freePort } from "../../shared/node/dev/free-port.ts";
 import { startDouble } from "./loki-double.ts";
 import type { StoreOptions } from "./loki-ingest.ts";
 
@@ -77,7 +77,7 @@ async function startBinary(file: string, { tenants = {}, maxMessageBytes }: Loki
   const overrides = join(folder, "overrides.yaml");
   // JSON is YAML.
   writeFileSync(overrides, JSON.stringify({ overrides: tenants }));
-  const [http, grpc] = await freePorts();
+  const [http, grpc] = [await freePort(), await freePort()];
   const url = `http://127.0.0.1:${http}`;
   let running: Running | undefined;
 
@@ -153,22 +153,4 @@ async function untilReady(url: string, { child, lastWords }: Running): Promise<v
       throw new Error(`Loki did not start: ${lastWords()}`);
     await new Promise((resolve) => setTimeout(resolve, POLL));
   }
-}
-
-/** Two ports that are free now. */
-async function freePorts(): Promise<[number, number]> {
-  const servers = [createServer(), createServer()];
-  const ports = await Promise.all(
-    servers.map(
-      (server) =>
-        new Promise<number>((resolve) => {
-          server.listen(0, "127.0.0.1", () => {
-            const address = server.address();
-            resolve(typeof address === "object" && address !== null ? address.port : 0);
-          });
-        }),
-    ),
-  );
-  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
-  return ports as [number, number];
 }
