@@ -45,7 +45,11 @@ export const startServer = (more: Arguments = () => [], access: Access = {}): Pr
 export async function startReplica({ port, host, admin }: Server): Promise<Server> {
   const replica = await startServer(() => ["--replicaof", host, String(port)]);
   const online = new RegExp(`port=${replica.port},state=online`);
-  await until("the replica to follow", async () => online.test(await admin.info("replication")));
+  // A master says "online" once it has sent its data: the replica may still be writing them to a slow disk.
+  const follows = async () =>
+    online.test(await admin.info("replication")) &&
+    (await replica.admin.info("replication")).includes("master_link_status:up");
+  await until("the replica to follow", follows);
   return replica;
 }
 
