@@ -112,6 +112,30 @@ describe("a data node", () => {
       expect([command, await may(admin, "latchkey", ...command)]).toEqual([command, false]);
   });
 
+  test("takes what the operators' guide has typed in its pod, TLS or not: by the scripts' own way in", async () => {
+    await start("redis.conf");
+    const guide = readFileSync(join(repository, "k8s/README.md"), "utf8");
+    const typed = [...guide.matchAll(/exec (?:-i )?redis-0 -- sh -c '([^']+)'/g)].map(([, one = ""]) => one);
+    const answers = typed.map((script) =>
+      execFileSync("sh", ["-c", script.replace("/etc/redis/", `${files}/`)], {
+        encoding: "utf8",
+        input: "another-password\n",
+        env: { ...passwords, PATH: process.env["PATH"], SELF: `127.0.0.1:${port}` },
+      }).trim(),
+    );
+    expect(answers).toEqual(["OK", "ERR This instance has cluster support disabled"]);
+    expect(guide).not.toMatch(/redis-cli/);
+    for (const password of [passwords["LATCHKEY_PASSWORD"], "another-password"]) {
+      const both = new Redis(port, "127.0.0.1", {
+        username: "latchkey",
+        password,
+        retryStrategy: () => null,
+      });
+      connections.push(both);
+      expect(await both.ping()).toBe("PONG");
+    }
+  });
+
   test("lets probes and replicas read nobody's data", async () => {
     await start("redis.conf");
     const [admin] = connections as [Redis];
