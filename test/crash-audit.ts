@@ -95,7 +95,7 @@ async function killAtRandom({ victims }: Scene, duration: number, random: () => 
     if (round.length < count) round = [...shuffled(victims, random), ...round];
     const chosen = [...new Set(round.splice(-count))];
     for (const victim of chosen) {
-      await until(`${victim.name} to serve again`, () => victim.isUp() || undefined, 60_000);
+      await until(`${victim.name} to serve again`, () => victim.isUp(), 60_000);
     }
     await Promise.all(chosen.map((victim) => victim.kill()));
     for (const victim of chosen) {

@@ -92,7 +92,7 @@ const isWhole = async (): Promise<boolean> => {
   const known = states.every((info) => /cluster_state:ok\r\ncluster_slots_assigned:16384/.test(String(info)));
   return known && masters.length === 3 && followers.length === 3;
 };
-const whole = () => until("the cluster to be whole", isWhole, 25_000);
+const whole = () => until("the cluster to be whole", isWhole);
 
 const key = (shard: number, id: string) => `{s${shard}}:${id}:tenant`;
 const shards = Array.from({ length: SHARDS }, (_, shard) => shard);

@@ -61,7 +61,7 @@ describe.skipIf(!hasPrometheus)(
       await until("Prometheus to have asked all", allIsWell, 40_000);
       await scene.trouble();
       // A test below says which are missing.
-      await until("all alerts", allIsRaised, 20_000).catch(() => undefined);
+      await until("all alerts", allIsRaised).catch(() => undefined);
     }, 120_000);
     afterAll(() => scene?.stop());
 

@@ -48,7 +48,7 @@ const noteOf = (folder: string) =>
 /** Ctrl-C, and all that worked in the folder ends. */
 async function stop(program: Program, folder: string): Promise<void> {
   program.kill("SIGINT");
-  expect((await program.ended(20_000)).code).toBe(0);
+  expect((await program.ended()).code).toBe(0);
   await until("all of it to end", () => processesIn(folder).length === 0);
 }
 

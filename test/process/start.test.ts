@@ -71,7 +71,7 @@ test("the printed commands run unchanged in a strict shell, and each does what i
 
   // -v repeats each line before it runs, so that every answer stands below its title.
   const shell = run("bash", ["-c", 'exec bash -euv -o pipefail "$0" 2>&1', file], { cwd: folder });
-  const { code, stdout } = await shell.ended(20_000);
+  const { code, stdout } = await shell.ended();
   expect(code, stdout).toBe(0);
   const printed = new Set(commands.split("\n"));
   const answers = Object.fromEntries(

@@ -11,8 +11,6 @@ import {
   until,
 } from "./process.ts";
 
-/** Milliseconds for a process to serve, with everything else on the same cores. */
-const START_TIMEOUT = 30_000;
 /** Ticks under way at once; a PingSource does not wait for the one before. */
 const MAX_TICKS = 3;
 
@@ -113,7 +111,7 @@ function processVictim(
         if (!started.isRunning()) throw new Error(`${name} ended: ${(await started.ended()).stderr}`);
         return isReady();
       };
-      await until(`${name} to serve`, async () => (await look()) || undefined, START_TIMEOUT);
+      await until(`${name} to serve`, look);
       ready = true;
     },
   };

@@ -25,8 +25,6 @@ import type { PodPort } from "./prometheus.ts";
 export const OUTBOX_LIMIT = 40;
 /** Milliseconds for which Redis hangs: longer than a slow request may take, shorter than the client waits. */
 const HANG = 800;
-/** Milliseconds for a process to serve: several start at once. */
-const START_TIMEOUT = 40_000;
 
 /** `data-get` of the pods `data-get-a` and `data-get-b`. */
 export const functionOf = (pod: string): string => pod.replace(/-[ab]$/, "");
@@ -126,8 +124,7 @@ async function startPods(given: Record<string, string>) {
   const origins: Record<string, string> = {};
   const start = async (pod: string, K_SINK?: string): Promise<void> => {
     const program = runScript("shared/node/main.ts", { args: [functionOf(pod)], env: { ...env, K_SINK } });
-    const look = () => /"port":(\d+)/.exec(program.stdout());
-    const [, port] = await until(`${pod} to serve`, look, START_TIMEOUT);
+    const [, port] = await program.says(/"port":(\d+)/);
     origins[pod] = `http://127.0.0.1:${port}`;
   };
   await Promise.all(["audit-ship", "audit-dead-letter"].map((pod) => start(pod)));
