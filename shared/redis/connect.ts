@@ -12,6 +12,13 @@ const CONNECT_TIMEOUT = 1_000;
  * closes no connection. Above what WAIT takes at most, during which the server is silent and well.
  */
 const SILENCE_TIMEOUT = 1_500;
+/**
+ * Milliseconds for what is under way on a connection that is given up, because its server is not the master: it closes
+ * when it has answered, and each caller learns that nothing happened. Cut off at once, their outcomes would be unknown.
+ */
+const LAST_ANSWERS = 500;
+/** Milliseconds between looks at a server that still loads its data: its own estimate can be seconds too long. */
+const LOADING_CHECK = 250;
 /** Milliseconds between attempts: drawn between these, so that processes that lost the same master do not return as one. */
 const RETRY_DELAY = [50, 250] as const;
 
@@ -33,31 +40,40 @@ export function connectRedis(config: RedisConfig): Redis | Cluster {
     connectionName: "latchkey",
     connectTimeout: CONNECT_TIMEOUT,
     socketTimeout: SILENCE_TIMEOUT,
-    disconnectTimeout: 0,
+    disconnectTimeout: LAST_ANSWERS,
+    maxLoadingRetryTime: LOADING_CHECK,
     enableOfflineQueue: false,
     autoResendUnfulfilledCommands: false,
     maxRetriesPerRequest: 0,
     retryStrategy: retryDelay,
   } satisfies RedisOptions;
-  const reconnectOnError = ({ message }: Error): boolean => NOT_THE_MASTER.test(message);
   if (config.REDIS_CLUSTER_NODES !== undefined) {
-    return new Cluster([...config.REDIS_CLUSTER_NODES], {
+    const cluster: Cluster = new Cluster([...config.REDIS_CLUSTER_NODES], {
       redisOptions: options,
       // Nodes are reached at their first command, which has to wait for that.
       enableOfflineQueue: true,
-      clusterRetryStrategy: retryDelay,
+      clusterRetryStrategy(_attempts, reason) {
+        // A name that is nobody's, of which it tells nobody else.
+        if (reason !== undefined) cluster.emit("error", reason);
+        return retryDelay();
+      },
       slotsRefreshTimeout: CONNECT_TIMEOUT,
       // ioredis would send a command again whose connection closed, although it may have happened.
       retryDelayOnFailover: 0,
+    });
+    // "Failed to refresh slots cache." tells nobody what to mend; the reason hangs on it.
+    return cluster.on("error", (error: Error & { lastNodeError?: Error }) => {
+      if (error.lastNodeError !== undefined) error.message += ` ${error.lastNodeError.message}`;
     });
   }
   if (config.REDIS_URL !== undefined) {
     // ioredis would read the first folder of a relative socket path as a host.
     const path = /^unix:\/\/(.+)/.exec(config.REDIS_URL)?.[1];
-    const single = { ...options, reconnectOnError };
-    return path === undefined
-      ? new Redis(urlFor(config.REDIS_URL, credentials), single)
-      : new Redis({ ...single, path });
+    return leaving(
+      path === undefined
+        ? new Redis(urlFor(config.REDIS_URL, credentials), options)
+        : new Redis({ ...options, path }),
+    );
   }
   const find = createMasterFinder(
     config,
@@ -67,7 +83,13 @@ export function connectRedis(config: RedisConfig): Redis | Cluster {
       ...(tls && { tls }),
     },
   );
-  return new Redis({ ...options, reconnectOnError, Connector: masterConnector(find, tls) });
+  return leaving(new Redis({ ...options, Connector: masterConnector(find, tls) }));
+}
+
+/** Make it leave a server that is not the master: once for each connection, whatever else is refused on it. */
+function leaving(redis: Redis): Redis {
+  redis.options.reconnectOnError = ({ message }) => NOT_THE_MASTER.test(message) && redis.stream.writable;
+  return redis;
 }
 
 const credentialsOf = (
@@ -92,7 +114,7 @@ const tlsOptions = ({ REDIS_TLS_CA: ca }: RedisConfig): ConnectionOptions => (ca
 function masterConnector(find: FindMaster, tls: ConnectionOptions | undefined) {
   return class MasterConnector extends AbstractConnector {
     constructor() {
-      super(0);
+      super(LAST_ANSWERS);
     }
 
     /** Look, round after round, until somebody takes writes or the client is closed. A rejection would end it for good. */
@@ -111,12 +133,6 @@ function masterConnector(find: FindMaster, tls: ConnectionOptions | undefined) {
         emit("error", master);
         await new Promise((resolve) => setTimeout(resolve, retryDelay()));
       }
-    }
-
-    /** At once: a server that hangs would never answer the end of a stream. */
-    override disconnect() {
-      this.connecting = false;
-      this.stream?.destroy();
     }
   };
 }

@@ -8,10 +8,17 @@ import { loadScript, type ScriptName } from "./scripts.ts";
 
 /** Milliseconds from being asked to giving up, whatever happens in between: another connection, another try, an answer. */
 const PATIENCE = 1_800;
+/**
+ * Milliseconds of them that Redis has at least. What would be sent with less left is refused: unanswered in time it would
+ * break the connection for all, and who waited longest in an outage is served by the new one first.
+ */
+const ANSWER_TIME = 300;
 /** Milliseconds before what was refused is tried again. */
 const RETRY_DELAY = 50;
-/** A slot of a cluster is on its way to another node, or there already. */
-const MOVED = /^ReplyError: (MOVED|ASK|CLUSTERDOWN)\b/;
+/** A slot of a cluster has another master, or none. */
+const MOVED = /^ReplyError: (MOVED|CLUSTERDOWN)\b/;
+/** It is on its way there, and these keys are not here any more: the other is to be asked, this time. */
+const ASK = /^ReplyError: ASK \d+ (\S+)$/;
 
 type Commands = RedisCommander<{ type: "default"; mapping: "resp2" }>;
 
@@ -48,9 +55,11 @@ export function createStore(redis: Redis | Cluster, { minReplicas, observe }: Op
   const ready = createReady(redis);
   const confirm = createConfirm(minReplicas, observe?.wait ?? (() => undefined));
 
-  /** Where a key is now. @throws {NotSent} */
-  const nodeOf = (key: string): Redis =>
-    redis.isCluster ? masterOf(redis as Cluster, key) : (redis as Redis);
+  /** Where a key is now, or where a node of the cluster said to ask. @throws {NotSent} */
+  const nodeOf = (key: string, asking: string | undefined): Redis =>
+    redis.isCluster
+      ? masterAt(redis as Cluster, asking ?? masterOf(redis as Cluster, key))
+      : (redis as Redis);
 
   /** Send something and answer when replicas have it: WAIT follows it closely, over the same connection. */
   async function replicated<T>(node: Redis, send: () => Promise<T>): Promise<T> {
@@ -62,25 +71,32 @@ export function createStore(redis: Redis | Cluster, { minReplicas, observe }: Op
     return reply.value;
   }
 
-  /** @param place the key whose node is asked; none for what finds its own way */
+  /**
+   * @param place the key whose node is asked; none for what finds its own way
+   * @param send `asking`: the node does not have the key's slot yet, and takes no command for it without ASKING
+   */
   async function perform<T>(
     place: string | undefined,
-    send: (node: Redis) => Promise<T>,
+    send: (node: Redis, asking: boolean) => Promise<T>,
     repeatable: boolean,
   ): Promise<T> {
     const deadline = performance.now() + PATIENCE;
+    const lastSend = deadline - ANSWER_TIME;
+    let asking: string | undefined;
     for (;;) {
-      await ready(deadline);
+      await ready(lastSend);
       let node = redis as Redis;
       try {
-        if (place !== undefined) node = nodeOf(place);
-        return await answerBy(deadline, send(node));
+        if (place !== undefined) node = nodeOf(place, asking);
+        return await answerBy(deadline, send(node, asking !== undefined));
       } catch (error) {
         const meaning = meaningOf(error);
+        asking = asking === undefined ? ASK.exec(String(error))?.[1] : undefined;
+        if (asking !== undefined) continue;
         // Replies come in order: what was sent later would wait for this one, and happen long after its caller was told.
         if (error instanceof Unanswered && !node.isCluster) node.stream.destroy();
         if (redis.isCluster && MOVED.test(String(error))) (redis as Cluster).refreshSlotsCache();
-        const late = performance.now() + RETRY_DELAY >= deadline;
+        const late = performance.now() + RETRY_DELAY >= lastSend;
         if (late || !mayRepeat(meaning, repeatable)) throw problemFor(meaning, error);
         await new Promise((resolve) => setTimeout(resolve, RETRY_DELAY));
       }
@@ -91,8 +107,14 @@ export function createStore(redis: Redis | Cluster, { minReplicas, observe }: Op
     async run(name, keys, args) {
       const { sha1, text, repeatable, confirmed } = loadScript(name);
       const [place = ""] = keys;
-      const runOn = async (node: Redis): Promise<unknown> => {
-        const call = (send: () => Promise<unknown>) => (confirmed ? replicated(node, send) : send());
+      const runOn = async (node: Redis, asking: boolean): Promise<unknown> => {
+        const call = (evaluate: () => Promise<unknown>) => {
+          const send = () => {
+            if (asking) node.asking().catch(() => undefined);
+            return evaluate();
+          };
+          return confirmed ? replicated(node, send) : send();
+        };
         try {
           return await call(() => node.evalsha(sha1, keys.length, ...keys, ...args));
         } catch (error) {
@@ -129,7 +151,8 @@ const mayRepeat = (meaning: Meaning, repeatable: boolean): boolean =>
 async function answerBy<T>(deadline: number, answer: Promise<T>): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Unanswered("no answer in time")), deadline - performance.now());
+    const left = Math.max(0, deadline - performance.now());
+    timer = setTimeout(() => reject(new Unanswered("no answer in time")), left);
   });
   try {
     return await Promise.race([answer, late]);
@@ -146,7 +169,7 @@ function createReady(redis: Redis | Cluster): (deadline: number) => Promise<void
     for (const go of waiting) go();
   };
   return async function ready(deadline) {
-    if (redis.status === "ready") return;
+    if (redis.status === "ready" && performance.now() < deadline) return;
     let go = (): void => undefined;
     const connected = new Promise<void>((resolve) => {
       go = resolve;
@@ -155,8 +178,8 @@ function createReady(redis: Redis | Cluster): (deadline: number) => Promise<void
     waiting.add(go);
     try {
       await answerBy(deadline, connected);
-    } catch (error) {
-      throw problemFor("refused", error);
+    } catch {
+      throw problemFor("refused", new NotSent("no connection in time"));
     } finally {
       waiting.delete(go);
       if (waiting.size === 0) redis.off("ready", goOn);
@@ -164,12 +187,14 @@ function createReady(redis: Redis | Cluster): (deadline: number) => Promise<void
   };
 }
 
+/** The name of the master of the shard that a key is in, as the cluster's client sees it now. */
+const masterOf = (cluster: Cluster, key: string): string | undefined => cluster.slots[slotOf(key)]?.[0];
+
 /**
- * The master of the shard that a key is in, as the cluster's client sees it now. It is asked directly: the client would
- * follow a redirection without saying whose replicas to wait for.
+ * The master of that name. It is asked directly: the client would follow a redirection without saying whose replicas to
+ * wait for. @throws {NotSent} when it is not one of the cluster's, or not connected
  */
-function masterOf(cluster: Cluster, key: string): Redis {
-  const [name] = cluster.slots[slotOf(key)] ?? [];
+function masterAt(cluster: Cluster, name: string | undefined): Redis {
   const node = cluster.nodes("master").find(({ options }) => `${options.host}:${options.port}` === name);
   if (node?.status === "ready") return node;
   if (node === undefined) cluster.refreshSlotsCache();

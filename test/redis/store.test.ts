@@ -119,6 +119,27 @@ test("what a server refuses before it begins is tried again, within its time, an
   expect(await failures()).toBe(1);
 });
 
+test("an address that leads to a replica now: nothing happens, every caller is told that, and the process is not warned", async () => {
+  const other = await startServer();
+  const { store } = await open({ REDIS_URL: `redis://${other.address}` });
+  await create(store, "script-is-loaded");
+  const warnings: Error[] = [];
+  const listen = (warning: Error) => void warnings.push(warning);
+  process.on("warning", listen);
+  // Of nobody, so that it has nothing to load.
+  await other.admin.replicaof("127.0.0.1", 1);
+  const outcomes = await Promise.all(
+    Array.from({ length: 300 }, (_, i) => create(store, `t${i}`).catch(({ code }) => code)),
+  );
+  expect(new Set(outcomes)).toEqual(new Set(["store_unavailable"]));
+  await other.admin.replicaof("NO", "ONE");
+  await create(store, "again");
+  expect(await other.admin.exists("{s1}:again:tenant")).toBe(1);
+  process.off("warning", listen);
+  expect(warnings).toEqual([]);
+  other.admin.disconnect();
+});
+
 test("nobody is there: answered in time, and surely nothing happened", async () => {
   const config = parseRedisConfig({ REDIS_NODES: "127.0.0.1:1" });
   const redis = connectRedis(config);
