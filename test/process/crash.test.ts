@@ -20,7 +20,7 @@ import { type Findings, verifyBacklog, verifyTenant } from "./crash-verify.ts";
 const SEED = Number(process.env["CRASH_SEED"] ?? Math.floor(Math.random() * 2 ** 31));
 const TENANTS = ["alpha", "beta", "gamma"];
 /** Answers between two kills, at most. */
-const MOST_ANSWERS = 250;
+const MOST_ANSWERS = 150;
 /** Milliseconds for a test: many times what it takes on two free cores and a disk that is quick to sync. */
 const TIMEOUT = 150_000;
 
