@@ -1,7 +1,7 @@
 /** Secrets, searched for in everything that leaves: answers, logs, the audit trail, the metrics, and Redis itself. */
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type Route, type RouteId, routes } from "../shared/routes.ts";
-import { createHarness, PASSWORD, type TestTenant } from "./support/harness.ts";
+import { createHarness, PASSWORD, secretPartOf, type TestTenant } from "./support/harness.ts";
 import { ownRedis } from "./support/own-redis.ts";
 import { bodyOf, samples } from "./support/samples.ts";
 
@@ -65,7 +65,7 @@ async function secrets(): Promise<Record<string, string>> {
   return {
     password: PASSWORD,
     "API key": key.text,
-    "secret part of the API key": key.text.slice(36, 63),
+    "secret part of the API key": secretPartOf(key.text),
     token,
     "signature of the token": token.slice(token.lastIndexOf(".") + 1),
     "signing key": privateKey.d,

@@ -2,7 +2,7 @@
 import { afterAll, expect, test, vi } from "vitest";
 import { parseApiKey } from "../../shared/api-key.ts";
 import { createKeyHasher } from "../../shared/node/key-hash.ts";
-import { createHarness, type TestTenant } from "../support/harness.ts";
+import { createHarness, secretPartOf, type TestTenant } from "../support/harness.ts";
 import { expectProblem } from "../support/samples.ts";
 import { onlyInThisProcess } from "../support/skip.ts";
 
@@ -33,7 +33,7 @@ test("a key's text is shown once; what is stored and listed does not hold it", a
   expect((await list(tenant)).body.data).toEqual([view]);
   const stored = JSON.stringify(await api.redis.hgetall(tenant.keys.apiKeys));
   expect(stored).not.toContain(key_value);
-  expect(stored).not.toContain(key_value.slice(36, 63));
+  expect(stored).not.toContain(secretPartOf(key_value));
 });
 
 test("every use is stamped", async () => {
@@ -58,11 +58,11 @@ test("a deleted key is refused with the answer of its deletion, is not listed, a
 
 test("a key that expires is refused from then on", async () => {
   const tenant = await api.tenant();
-  const expires = Date.now() + 1_500;
-  const key = await api.apiKey(tenant, { expires_at: new Date(expires).toISOString() });
+  const key = await api.apiKey(tenant, { expires_at: new Date(Date.now() + 3_600_000).toISOString() });
   expect((await use(key.text)).status).toBe(404);
-  await expect.poll(async () => (await use(key.text)).status, { timeout: 10_000, interval: 50 }).toBe(401);
-  expect(Date.now()).toBeGreaterThanOrEqual(expires);
+  // As if it had been waited for.
+  await api.redis.hset(tenant.keys.apiKeys, `${key.id}.expires_at`, Date.now());
+  expect((await use(key.text)).status).toBe(401);
 });
 
 test("a key can be made disabled", async () => {

@@ -50,6 +50,9 @@ export interface TestTenant {
   readonly user: TestUser;
 }
 
+/** Of an API key's text: what nobody may learn, without the underscore and the checksum behind it. */
+export const secretPartOf = (text: string): string => text.slice(-34, -7);
+
 export const PASSWORD = "correct horse battery staple";
 
 /** Where a suite's requests go, and what it may look into. */
