@@ -1,7 +1,7 @@
 /** A Loki for one machine, where `loki` is on the PATH: started with the project's own configuration. */
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { closeSync, existsSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
@@ -106,6 +106,7 @@ async function spawnLoki(folder: string, log: string): Promise<Note> {
   const failed = new Promise<never>((_, reject) => {
     child.once("error", (error) => reject(new Failure(`loki cannot be run: ${error.message}.`)));
   });
+  closeSync(output);
   await Promise.race([once(child, "spawn"), failed]);
   const pid = child.pid as number;
   return { url: `http://127.0.0.1:${http}`, pid, started: startOf(pid) ?? "" };
