@@ -28,6 +28,12 @@ export const problemTable = {
 
 export type ProblemCode = keyof typeof problemTable;
 
+/** The members that all problems of a code have in common, whoever answers them. */
+export function kindOf(code: ProblemCode) {
+  const [status, title] = problemTable[code];
+  return { type: `urn:latchkey:problem:${code.replaceAll("_", "-")}`, title, status };
+}
+
 /** Where in the request something is wrong: JSON Pointer into the body, or the name of a parameter or header. */
 export type FieldLocation = { pointer: string } | { parameter: string } | { header: string };
 export type FieldError = FieldLocation & { detail: string };
@@ -50,7 +56,7 @@ export class Problem extends Error {
   readonly detail: string | undefined;
 
   constructor(code: ProblemCode, { detail, errors, headers = {}, cause }: ProblemExtras = {}) {
-    const [status, title] = problemTable[code];
+    const { status, title } = kindOf(code);
     super(title, { cause });
     this.code = code;
     this.status = status;
@@ -62,9 +68,7 @@ export class Problem extends Error {
   /** The `application/problem+json` answer (RFC 9457, 3). `instance` names the request, not a stored thing. */
   toResponse(instance: string, requestId: string): Response {
     const body = {
-      type: `urn:latchkey:problem:${this.code.replaceAll("_", "-")}`,
-      title: this.message,
-      status: this.status,
+      ...kindOf(this.code),
       ...(this.detail === undefined ? {} : { detail: this.detail }),
       instance,
       code: this.code,

@@ -44,7 +44,8 @@ const hostOf = (id: string): string => `${id}.latchkey.svc.cluster.local`;
 function expectProblem({ status, headers, text: body }: Incoming, expected: number, code: string): void {
   expect([status, headers.get("content-type")]).toEqual([expected, "application/problem+json"]);
   const problem = JSON.parse(body);
-  expect(problem).toMatchObject({ status, code, type: `urn:latchkey:problem:${code}` });
+  const type = `urn:latchkey:problem:${code.replaceAll("_", "-")}`;
+  expect(problem).toMatchObject({ type, status, code });
   expect(headers.get("x-request-id")).toBe(problem.request_id);
   expect(headers.get("cache-control")).toBe("no-store");
 }

@@ -1,5 +1,5 @@
 /** k8s/components/nginx-gateway/nginx.conf: what the HTTPRoutes do, for clusters without Gateway API. */
-import { type ProblemCode, problemTable } from "../../../problems.ts";
+import { kindOf, type ProblemCode } from "../../../problems.ts";
 import { allowedMethods, routes } from "../../../routes.ts";
 import { expressionOf, hostOf, type PublicPath, publicPaths } from "./public-paths.ts";
 
@@ -52,8 +52,8 @@ function routeMaps(): string {
 
 /** In the form that `Problem` has. */
 function problemLocation({ code, statuses, header }: (typeof ownAnswers)[number]): string {
-  const [status, title] = problemTable[code];
-  const body = `{"type":"urn:latchkey:problem:${code}","title":"${title}","status":${status},"instance":"$instance","code":"${code}","request_id":"$correlation"}`;
+  const kind = kindOf(code);
+  const body = JSON.stringify({ ...kind, instance: "$instance", code, request_id: "$correlation" });
   // A named location would not do: nginx takes none for a request whose path it cannot read.
   return `    error_page ${statuses.join(" ")} = /.problem/${code};
     location = /.problem/${code} {
@@ -61,7 +61,7 @@ function problemLocation({ code, statuses, header }: (typeof ownAnswers)[number]
       default_type application/problem+json;
       add_header Cache-Control no-store always;
       add_header X-Request-Id $correlation always;
-${header === undefined ? "" : `      add_header ${header} always;\n`}      return ${status} '${body}';
+${header === undefined ? "" : `      add_header ${header} always;\n`}      return ${kind.status} '${body}';
     }`;
 }
 
