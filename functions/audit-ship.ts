@@ -1,7 +1,8 @@
 // Brings audit entries to Loki. Called by the Trigger with events of 1..N entries of one tenant and action.
 // Costs a share of a batch, for which many deliveries wait, and one look at the tenant's last number.
 // Promises: answered 204 only when every entry is in Loki, or refused by it for good, and out of the outbox; what is refused
-// and was in the outbox is quarantined with the reason. What is no event of ours goes to the dead letters.
+// and was in the outbox is quarantined with the reason; or when it stays in the outbox behind what has waited for longer, from
+// where audit-relay brings it again. What is no event of ours goes to the dead letters.
 // Who may send is for the cluster's network to say (only the Broker): the content of an event is not proven to be ours,
 // but for a known tenant and numbers that were given out, so that nothing sent here can stand before what is still to come.
 import { defineEventFunction } from "../shared/event-function.ts";

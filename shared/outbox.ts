@@ -7,6 +7,11 @@ export interface Outbox {
    * need not be asked. @returns undefined for what is no tenant of ours, and must never become a header
    */
   lastSeq(tenantId: string, atLeast: number): Promise<number | undefined>;
+  /**
+   * A time (ms) from before which no entry of a tenant waits or ever will: when the oldest that waits was written, or one
+   * before it that is not below `atLeast`, as what is remembered need not be asked.
+   */
+  waitingSince(tenantId: string, atLeast: number): Promise<number>;
   /** Take entries out, because Loki has them. Those that are gone already are passed over. */
   remove(tenantId: string, entries: readonly AuditEntry[]): Promise<void>;
   /**

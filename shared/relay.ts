@@ -2,6 +2,7 @@
 import type { AuditEntry } from "./audit.ts";
 import { isTooLarge } from "./events.ts";
 import type { Outbox } from "./outbox.ts";
+import { shipLimits } from "./ship-batch.ts";
 
 export interface Relay {
   /**
@@ -73,7 +74,7 @@ export function createRelay({ outbox, newPublisher, onQuarantine, onError }: Opt
       const publisher = newPublisher();
       if (publisher === undefined) break;
       const found = await find();
-      const entries = found.filter(({ id }) => !taken.has(id));
+      const entries = firstSpan(found.filter(({ id }) => !taken.has(id)));
       for (const { id } of entries) taken.add(id);
       await publish(entries, publisher, deadline);
       if (found.length === 0 || (entries.length === 0 && isIdle)) break;
@@ -98,4 +99,15 @@ export function createRelay({ outbox, newPublisher, onQuarantine, onError }: Opt
       return taskId;
     },
   };
+}
+
+/** Of each tenant the oldest, as far as audit-ship takes them without looking for older ones. */
+function firstSpan(entries: readonly AuditEntry[]): AuditEntry[] {
+  const ends = new Map<string, number>();
+  return entries.filter(({ tenant_id, timestamp }) => {
+    const at = Date.parse(timestamp);
+    const end = ends.get(tenant_id) ?? at + shipLimits.leadMs;
+    ends.set(tenant_id, end);
+    return at <= end;
+  });
 }

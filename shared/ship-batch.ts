@@ -34,6 +34,11 @@ export const shipLimits = {
   /** Of a tenant whose last push was not taken, and of all such tenants together: hanging pushes are never all pushes. */
   ailingTenantPushes: 2,
   ailingPushes: 8,
+  /**
+   * Milliseconds by which what is pushed may be newer than what of its stream still waits: half of the hour behind the newest
+   * entry of a stream, beyond which Loki takes none.
+   */
+  leadMs: 30 * 60 * 1000,
   /** Milliseconds between two searches for entries that nobody waits for. */
   evictEveryMs: 1_000,
   /** Milliseconds between tries, growing from one to the other. */
@@ -41,7 +46,10 @@ export const shipLimits = {
   retryMaxMs: 30_000,
   /** Milliseconds between tries of a tenant whose pushes are answered with what no retry cures. */
   holdMs: 30_000,
-  /** Failures after which a batch is halved, and an entry that fails alone lets others pass. */
+  /**
+   * Failures after which a batch is halved, and an entry that fails alone lets others pass; those that would shut it out, after
+   * as many while other streams of its tenant were taken.
+   */
   repeats: 3,
   /** A batch that is told 429 is not halved below this: no sensible burst is smaller than one CloudEvent. */
   throttleFloorBytes: 64 * 1024,

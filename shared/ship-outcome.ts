@@ -62,6 +62,7 @@ export function createOutcome({ stores, limits, clock, buffer, tell }: Options) 
     switch (verdictOf(answer.status)) {
       case "stored":
         stream.successes++;
+        tenant.stored++;
         recover(stream, current);
         return settle(stream, piece);
       case "refused":
@@ -123,7 +124,11 @@ export function createOutcome({ stores, limits, clock, buffer, tell }: Options) 
     stream.notBefore = clock.now() + wait(Math.max(1, stream.failures));
     if (halving) return bisect(stream, piece, answer, limits.repeats - 1);
     if (repeated && isStruckOut(stream, piece)) return condemn(stream, piece, answer);
-    if (repeated) setAside(piece, stream.notBefore + wait(piece.attempts));
+    if (repeated) {
+      if (piece.aside && stream.tenant.stored > piece.storedSeen) piece.alone++;
+      piece.storedSeen = stream.tenant.stored;
+      setAside(piece, stream.notBefore + wait(piece.attempts));
+    }
     tell({ type: "retried", tenantId: stream.tenant.id, status: answer.status });
   }
 

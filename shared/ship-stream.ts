@@ -33,6 +33,9 @@ export interface Piece {
   /** It cannot be halved and keeps failing: what comes after it may pass until `notBefore`. */
   aside: boolean;
   notBefore: number;
+  /** How often it failed since although the tenant's other streams were taken, which is no outage; and how many had been by then. */
+  alone: number;
+  storedSeen: number;
 }
 
 /** The entries of one tenant and action: one stream of Loki's. */
@@ -65,6 +68,8 @@ export interface Tenant {
   readonly due: Set<Stream>;
   bytes: number;
   inFlight: number;
+  /** Pushes ever stored. */
+  stored: number;
   /** The status for which it is held. */
   held: number | undefined;
   /** Its last push was not taken. */
@@ -82,6 +87,7 @@ export const createTenant = (id: string): Tenant => ({
   due: new Set(),
   bytes: 0,
   inFlight: 0,
+  stored: 0,
   held: undefined,
   ailing: false,
   throttles: 0,
@@ -110,6 +116,8 @@ const createPiece = (items: readonly Item[], attempts = 0): Piece => ({
   throttles: 0,
   aside: false,
   notBefore: 0,
+  alone: 0,
+  storedSeen: 0,
 });
 
 export const bytesOf = (items: readonly Item[]): number => items.reduce((sum, { bytes }) => sum + bytes, 0);
@@ -151,7 +159,7 @@ export function enqueue(tenant: Tenant, item: Item): Stream {
 }
 
 /** The oldest of the queue become a piece, as many as a batch may hold. */
-function cut(stream: Stream, { batchEntries, batchBytes }: ShipLimits): void {
+function cut(stream: Stream, { batchEntries, batchBytes }: ShipLimits): Piece {
   if (!stream.sorted) stream.queue.sort((a, b) => a.entry.seq - b.entry.seq);
   stream.sorted = true;
   let count = 0;
@@ -161,9 +169,11 @@ function cut(stream: Stream, { batchEntries, batchBytes }: ShipLimits): void {
     count++;
     bytes += item.bytes;
   }
-  stream.pieces.push(createPiece(stream.queue.splice(0, count)));
+  const piece = createPiece(stream.queue.splice(0, count));
+  stream.pieces.push(piece);
   stream.queueBytes -= bytes;
   stream.queuedAt = stream.queue[0]?.arrivedAt ?? 0;
+  return piece;
 }
 
 /**
@@ -198,12 +208,15 @@ export function next(stream: Stream, now: number, limits: ShipLimits, flush: boo
   const aside = stream.pieces.find((piece) => piece.aside && piece.notBefore <= now);
   // While nothing goes through, what was not tried yet says more than another try of what keeps failing.
   const freshFirst = aside === undefined || (stream.failures > 0 && freshDueAt(stream, limits, flush) <= now);
-  if (!freshFirst) return aside;
-  const fresh = stream.pieces.find((piece) => !piece.aside);
-  if (fresh !== undefined) return fresh;
-  cut(stream, limits);
-  return stream.pieces.at(-1);
+  const chosen = freshFirst ? (stream.pieces.find((piece) => !piece.aside) ?? cut(stream, limits)) : aside;
+  return stream.pieces.find((piece) => shutsOut(chosen, piece, limits)) ?? chosen;
 }
+
+/** Whether Loki would take the one no longer once it has the other. In an outage an entry is set aside through no fault of its own. */
+const shutsOut = (chosen: Piece, { aside, alone, items }: Piece, { leadMs, repeats }: ShipLimits): boolean =>
+  aside && alone < repeats && timeOf(chosen.items.at(-1)) - timeOf(items[0]) > leadMs;
+
+const timeOf = (item: Item | undefined): number => Date.parse(item?.entry.timestamp ?? "");
 
 /**
  * When something is due that is not aside. The queue closes when it fills a batch, when its linger is over, and at once

@@ -44,6 +44,24 @@ test("an entry is quarantined when it is in the outbox, and it is told whether i
   expect(await api.redis.zscore(tenant.keys.pending, tenant.id)).toBeNull();
 });
 
+test("it is known since when the oldest entry waits, and what is remembered is never later than what comes", async () => {
+  const [tenant, entries] = await tenantWith(3);
+  const times = entries.map(({ timestamp }) => Date.parse(timestamp)) as [number, number, number];
+  const now = () => outbox.waitingSince(tenant.id, Number.POSITIVE_INFINITY);
+  expect(await now()).toBe(times[0]);
+  await outbox.remove(tenant.id, entries.slice(0, 2));
+  expect(await outbox.waitingSince(tenant.id, times[0])).toBe(times[0]);
+  expect(await now()).toBe(times[2]);
+  await outbox.remove(tenant.id, entries);
+  expect(await now()).toBe(times[2]);
+  // Nothing waits, and what is written next is older than what is asked about then.
+  await api.send("GET", "/users/me", { as: tenant.user.token });
+  const [next] = await api.trail(tenant);
+  expect(await outbox.waitingSince(tenant.id, Date.parse(next?.timestamp ?? "") + 1)).toBe(
+    Date.parse(next?.timestamp ?? ""),
+  );
+});
+
 test("of few tenants the overdue are taken in equal shares, up to all that one look may take", async () => {
   const store = await ownRedis();
   const alone = await createHarness({ REDIS_URL: store.url });

@@ -1,5 +1,6 @@
 /** audit-ship when Loki does not answer 204: what goes again, what is halved, who waits. */
 import { describe, expect, test } from "vitest";
+import type { AuditAction, AuditEntry } from "../shared/audit.ts";
 import { createRig, entriesOf, entryOf, type Push } from "./support/shipper.ts";
 
 const HOUR = 3_600_000;
@@ -83,6 +84,54 @@ describe("no answer and 5xx", () => {
     expect([sent.outcome, rig.quarantined]).toEqual(["settled", []]);
     expect(sorted(rig.removed)).toEqual(numbers(1, 5_000));
     expect(rig.pushes.length - during).toBeLessThan(200);
+  });
+
+  describe("what is newer by more than half an hour", () => {
+    /** Entry `seq` of a stream in which there is one a minute. */
+    const entryAt = (seq: number, action?: AuditAction): AuditEntry => ({
+      ...entryOf("acme", seq, action === undefined ? {} : { action }),
+      timestamp: new Date(Date.UTC(2026, 0, 31) + seq * 60_000).toISOString(),
+    });
+
+    test.each([0, 0.5, 0.999])("shuts out nothing after hours without Loki (random: %d)", async (random) => {
+      let up = false;
+      let newest = 0;
+      const rig = createRig({
+        random: () => random,
+        answer({ seqs }) {
+          if (!up) return "no answer";
+          // As Loki does: what is more than an hour behind the newest of its stream is refused.
+          const behind = seqs.filter(
+            (seq) => seq < Math.max(newest, ...seqs.filter((one) => one < seq)) - 60,
+          );
+          newest = Math.max(newest, ...seqs);
+          return behind.length > 0 ? { status: 400, text: "entry too far behind" } : 204;
+        },
+      });
+      for (let seq = 1; seq <= 600; seq++) {
+        rig.send("acme", [entryAt(seq)]);
+        await rig.clock.advance(60_000);
+      }
+      up = true;
+      await rig.clock.advance(120_000);
+      expect(rig.quarantined).toEqual([]);
+      expect(sorted(rig.removed)).toEqual(numbers(1, 600));
+    });
+
+    test("passes an entry that fails alone once the tenant's other streams show that it is not Loki", async () => {
+      const rig = createRig({ answer: (push) => (has(1)(push) ? 500 : 204) });
+      rig.send("acme", [entryAt(1)]);
+      await rig.clock.advance(60_000);
+      rig.send("acme", [entryAt(40)]);
+      await rig.clock.advance(600_000);
+      expect(rig.removed).toEqual([]);
+      for (let seq = 41; seq < 45; seq++) {
+        rig.send("acme", [entryAt(seq, "get_key")]);
+        await rig.clock.advance(60_000);
+      }
+      expect(sorted(rig.removed)).toEqual(numbers(40, 44));
+      expect(rig.quarantined).toEqual([]);
+    });
   });
 
   test("an entry that fails for ever while its stream takes all others is quarantined within a minute, and they do not wait", async () => {

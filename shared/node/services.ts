@@ -17,6 +17,7 @@ import { createOutbox } from "../redis/outbox.ts";
 import type { Store } from "../redis/store.ts";
 import { createUserStore } from "../redis/users.ts";
 import { createRelay } from "../relay.ts";
+import { inOrder } from "../ship-order.ts";
 import { createShipper, type Shipper } from "../shipper.ts";
 import type { createTokenVerifier } from "../tokens.ts";
 import { createKeyHasher } from "./key-hash.ts";
@@ -143,7 +144,7 @@ export async function createServices(
           if (event.type === "store_failed") log.error({ tenant, err: event.error }, event.operation);
         },
       });
-      return shipper;
+      return { ...shipper, accept: inOrder(shipper.accept, outbox) };
     },
     relay: () => {
       const look = async () => {

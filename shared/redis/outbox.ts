@@ -28,16 +28,35 @@ export interface OutboxStats {
   readonly oldestMs: number;
 }
 
+/** How a tenant stood at some time: the last number that was given out, and a time (ms) from before which nothing waited. */
+interface Seen {
+  readonly lastSeq: number;
+  readonly since: number;
+}
+
 export function createOutbox({ run, ask, watch }: Store) {
-  const lastSeqs = new Map<string, number>();
-  const looks = new Map<string, Promise<number | undefined>>();
-  const look = async (tenantId: string): Promise<number | undefined> => {
+  /** Neither goes back, so what was seen once is a bound for ever. */
+  const seen = new Map<string, Seen>();
+  const looks = new Map<string, Promise<Seen | undefined>>();
+  const look = async (tenantId: string): Promise<Seen | undefined> => {
     looks.delete(tenantId);
-    const [id, seq] = await ask((redis) => redis.hmget(tenantKeys(tenantTag(tenantId)).tenant, "id", "seq"));
+    const { tenant, pending } = tenantKeys(tenantTag(tenantId));
+    const [[id, seq, at], since] = await ask((redis) =>
+      Promise.all([redis.hmget(tenant, "id", "seq", "at"), redis.zscore(pending, tenantId)]),
+    );
     if (id !== tenantId) return undefined;
-    const last = Number(seq);
-    if (lastSeqs.has(tenantId) || lastSeqs.size < MAX_KNOWN) lastSeqs.set(tenantId, last);
-    return last;
+    // Where nothing waits: what is still to come is not older than the last entry.
+    const now = { lastSeq: Number(seq), since: Number(since ?? at) };
+    if (seen.has(tenantId) || seen.size < MAX_KNOWN) seen.set(tenantId, now);
+    return now;
+  };
+  /** What is remembered if it suffices, else a look that is shared by those who come within a moment. */
+  const lookUnless = async (tenantId: string, suffices: (known: Seen) => boolean) => {
+    const known = seen.get(tenantId);
+    if (known !== undefined && suffices(known)) return known;
+    const shared = looks.get(tenantId) ?? delay(LOOK_LINGER).then(() => look(tenantId));
+    looks.set(tenantId, shared);
+    return shared;
   };
   const settling = (tenantId: string) => {
     const { outbox, pending, backlog, quarantine } = tenantKeys(tenantTag(tenantId));
@@ -62,13 +81,11 @@ export function createOutbox({ run, ask, watch }: Store) {
   }
 
   const outbox: Outbox = {
-    async lastSeq(tenantId, atLeast) {
-      const known = lastSeqs.get(tenantId);
-      if (known !== undefined && known >= atLeast) return known;
-      const shared = looks.get(tenantId) ?? delay(LOOK_LINGER).then(() => look(tenantId));
-      looks.set(tenantId, shared);
-      return shared;
-    },
+    lastSeq: async (tenantId, atLeast) =>
+      (await lookUnless(tenantId, ({ lastSeq }) => lastSeq >= atLeast))?.lastSeq,
+
+    waitingSince: async (tenantId, atLeast) =>
+      (await lookUnless(tenantId, ({ since }) => since >= atLeast))?.since ?? 0,
 
     async remove(tenantId, entries) {
       const { keys } = settling(tenantId);

@@ -3,7 +3,7 @@ import { expect, test, vi } from "vitest";
 import type { AuditEntry } from "../../shared/audit.ts";
 import type { Outbox } from "../../shared/outbox.ts";
 import { createRelay } from "../../shared/relay.ts";
-import { entryOf, eventIdOf } from "../support/loki-tools.ts";
+import { entryOf, eventIdOf, MINUTE } from "../support/loki-tools.ts";
 
 interface World {
   readonly count: number;
@@ -11,12 +11,15 @@ interface World {
   readonly takes?: (entry: AuditEntry) => boolean;
   /** When it leaves: with the answer of the sink, or at the next look but one. */
   readonly late?: boolean;
+  /** Milliseconds from one entry to the next. */
+  readonly every?: number;
 }
 
 /** A tenant's outbox with so many entries, and a relay in front of it. */
-function worldOf({ count, takes = () => true, late = false }: World) {
+function worldOf({ count, takes = () => true, late = false, every = 0 }: World) {
+  const since = Date.now() - count * every;
   let waiting = Array.from({ length: count }, (_, i) =>
-    entryOf({ seq: i + 1, id: eventIdOf(`entry ${i}`), tenant_id: "acme" }),
+    entryOf({ seq: i + 1, id: eventIdOf(`entry ${i}`), tenant_id: "acme", at: since + i * every }),
   );
   const published: number[] = [];
   const looks: number[] = [];
@@ -34,16 +37,22 @@ function worldOf({ count, takes = () => true, late = false }: World) {
     overdue: (_: number, limit: number) => oldest(limit),
     ofTenant: (_: string, __: number, limit: number) => oldest(limit),
   } as Partial<Outbox> as Outbox;
-  const newPublisher = () => ({
-    publish(entry: AuditEntry) {
-      published.push(entry.seq);
-      onTheWay.add(entry);
-    },
-    close: async () => true,
-  });
+  const rounds: number[][] = [];
+  const newPublisher = () => {
+    const round: number[] = [];
+    rounds.push(round);
+    return {
+      publish(entry: AuditEntry) {
+        published.push(entry.seq);
+        round.push(entry.seq);
+        onTheWay.add(entry);
+      },
+      close: async () => true,
+    };
+  };
   const onError = vi.fn();
   const relay = createRelay({ outbox, newPublisher, onQuarantine: () => undefined, onError });
-  return { relay, published, looks, left: () => waiting.map(({ seq }) => seq), onError };
+  return { relay, published, rounds, looks, left: () => waiting.map(({ seq }) => seq), onError };
 }
 
 const upTo = (last: number): number[] => Array.from({ length: last }, (_, i) => i + 1);
@@ -79,6 +88,13 @@ test("what is held up is published once a call, and ends it when nothing else is
   } finally {
     vi.useRealTimers();
   }
+});
+
+test("a round is of half an hour's entries: after an outage none of them has to wait for older ones on its way", async () => {
+  const { relay, rounds, left } = worldOf({ count: 100, every: MINUTE });
+  expect(await relay.publishOverdue()).toBe(100);
+  expect(left()).toEqual([]);
+  expect(rounds.map(({ length }) => length).filter(Boolean)).toEqual([31, 31, 31, 7]);
 });
 
 test("a call for a tenant publishes all of it, and one that comes meanwhile joins it", async () => {
