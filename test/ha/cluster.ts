@@ -5,6 +5,7 @@ import { copyFileSync, mkdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { Redis } from "ioredis";
 import { repository, until } from "../support/process.ts";
+import { confirmWrites } from "../support/redis-servers.ts";
 import type { Pod, World } from "./world.ts";
 
 const scripts = join(repository, "k8s/redis");
@@ -151,8 +152,7 @@ export function createCluster(world: World, tls?: Tls) {
   async function isHealthy(): Promise<Node | undefined> {
     const node = await master();
     if (node === undefined) return undefined;
-    const replicas = await node.admin.info("replication");
-    if ((replicas.match(/state=online/g) ?? []).length !== COPIES.length - 1) return undefined;
+    if (!(await confirmWrites(node.admin, COPIES.length - 1))) return undefined;
     for (const { admin } of sentinels) {
       const seen = await record(admin, "MASTER", MASTER_NAME);
       const [host, flags, slaves, others] = [

@@ -19,6 +19,7 @@ import {
   temporaryFolder,
   until,
 } from "../support/process.ts";
+import { confirmWrites } from "../support/redis-servers.ts";
 import { linesSince } from "./loki-lines.ts";
 import type { Target, Victim } from "./target.ts";
 
@@ -85,9 +86,9 @@ async function startRedis() {
     const node = isAgreed ? nodes.find(({ port }) => port === seen[0]?.port) : undefined;
     if (node === undefined) return undefined;
     const master = quiet(node.port);
-    const info = await master.info("replication").catch(() => "");
+    const isFollowed = await confirmWrites(master, 2).catch(() => false);
     master.disconnect();
-    return (info.match(/state=online/g) ?? []).length === 2 ? node : undefined;
+    return isFollowed ? node : undefined;
   }
 
   return {

@@ -41,16 +41,21 @@ export const startServer = (more: Arguments = () => [], access: Access = {}): Pr
     access,
   );
 
-/** Follows its master, has caught up, and its master counts it. */
+/** Follows its master, has caught up, and confirms what the master writes. */
 export async function startReplica({ port, host, admin }: Server): Promise<Server> {
+  const others = Number(/connected_slaves:(\d+)/.exec(await admin.info("replication"))?.[1]);
   const replica = await startServer(() => ["--replicaof", host, String(port)]);
-  const online = new RegExp(`port=${replica.port},state=online`);
-  // A master says "online" once it has sent its data: the replica may still be writing them to a slow disk.
-  const follows = async () =>
-    online.test(await admin.info("replication")) &&
-    (await replica.admin.info("replication")).includes("master_link_status:up");
-  await until("the replica to follow", follows);
+  await until("the replica to follow", () => confirmWrites(admin, others + 1));
   return replica;
+}
+
+/**
+ * Whether that many replicas confirm what their master writes now. It may call them online before: when it has heard from
+ * one a moment too early, it sends nothing until it hears again, a second later (replicaStartCommandStream in Redis).
+ */
+export async function confirmWrites(master: Redis, replicas: number): Promise<boolean> {
+  await master.publish("written", "");
+  return (await master.wait(replicas, 500)) >= replicas;
 }
 
 /** A Sentinel that takes nothing for a failure: it answers what it was told. */
