@@ -59,7 +59,11 @@ export const shipping: Scaling = {
   memoryLimitMiB: 512,
 };
 
-/** Called by a clock every minute, between which a pod stays rather than starting anew; or when something has gone wrong. */
+/**
+ * Called by a clock every minute, or when something has gone wrong. With a clock there is always a pod, whatever `idleSeconds`
+ * says: the autoscaler looks at a whole minute (stable-window). That is wanted: what Prometheus knows of the outboxes it has
+ * from audit-relay.
+ */
 export const background: Scaling = {
   ...quick,
   concurrency: 10,

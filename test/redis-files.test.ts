@@ -114,8 +114,12 @@ describe("a data node", () => {
 
   test("takes what the operators' guide has typed in its pod, TLS or not: by the scripts' own way in", async () => {
     await start("redis.conf");
-    const guide = readFileSync(join(repository, "k8s/README.md"), "utf8");
-    const typed = [...guide.matchAll(/exec (?:-i )?redis-0 -- sh -c '([^']+)'/g)].map(([, one = ""]) => one);
+    const [guide = "", alerts = ""] = ["k8s/README.md", "k8s/prometheus/rules/alerts.yml"].map((path) =>
+      readFileSync(join(repository, path), "utf8"),
+    );
+    const typed = [...`${guide}${alerts}`.matchAll(/exec (?:-i )?redis-0 -- sh -c '([^']+)'/g)].map(
+      ([, one = ""]) => one,
+    );
     const answers = typed.map((script) =>
       execFileSync("sh", ["-c", script.replace("/etc/redis/", `${files}/`)], {
         encoding: "utf8",
@@ -123,8 +127,11 @@ describe("a data node", () => {
         env: { ...passwords, PATH: process.env["PATH"], SELF: `127.0.0.1:${port}` },
       }).trim(),
     );
-    expect(answers).toEqual(["OK", "ERR This instance has cluster support disabled"]);
-    expect(guide).not.toMatch(/redis-cli/);
+    expect(answers).toEqual([
+      ...["OK", "ERR This instance has cluster support disabled"],
+      expect.stringContaining("role:master"),
+    ]);
+    expect(`${guide}${alerts}`).not.toMatch(/redis-cli/);
     for (const password of [passwords["LATCHKEY_PASSWORD"], "another-password"]) {
       const both = new Redis(port, "127.0.0.1", {
         username: "latchkey",
