@@ -1,4 +1,6 @@
 /** What the double of Loki can be made to do that a real one cannot be asked for. */
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { pushBody } from "../shared/loki.ts";
 import { createLokiClient } from "../shared/node/loki-client.ts";
@@ -46,4 +48,17 @@ test("one tenant is held while another goes on", async () => {
   expect((await free.push(pushBody(entriesOf(free.tenant, 1)))).status).toBe(204);
   loki.release(held.tenant);
   expect((await held.push(pushBody(entriesOf(held.tenant, 1)))).status).toBe(204);
+});
+
+test.each([
+  ["7", { retryAfterMs: 7_000 }],
+  ["Wed, 21 Oct 2026 07:28:00 GMT", {}],
+  ["-1", {}],
+])("Retry-After: %s of a proxy in front of Loki is told with the answer", async (value, told) => {
+  const proxy = createServer((_, answer) => answer.writeHead(429, { "retry-after": value }).end("slowly"));
+  await new Promise<void>((resolve) => proxy.listen(0, "127.0.0.1", resolve));
+  const client = createLokiClient({ url: `http://127.0.0.1:${(proxy.address() as AddressInfo).port}` });
+  expect(await client.push("acme", "{}")).toEqual({ status: 429, text: "slowly", ...told });
+  proxy.closeAllConnections();
+  proxy.close();
 });

@@ -18,6 +18,8 @@ interface PushAnswer {
   readonly status: number;
   /** Loki's reason, in its own words. Empty for 204. */
   readonly text: string;
+  /** What a proxy in front of Loki asks for. */
+  readonly retryAfterMs?: number;
 }
 
 export interface RangeQuery {
@@ -77,7 +79,9 @@ export function createLokiClient({ url, timeoutMs = DEFAULT_TIMEOUT }: Options):
       redirect: "manual",
       signal: AbortSignal.timeout(timeoutMs),
     });
-    return { status: response.status, text: await readAtMost(response, maxBytes) };
+    const text = await readAtMost(response, maxBytes);
+    const { status, headers } = response;
+    return { status, text, ...retryAfterOf(headers) };
   }
 
   return {
@@ -127,6 +131,12 @@ function parseJson(text: string): unknown {
     // Cut off, or something else than Loki answered; the schema says so.
     return undefined;
   }
+}
+
+/** Seconds (RFC 9110, 10.2.3); its other form, a date, is left aside. */
+function retryAfterOf(headers: Headers): Pick<PushAnswer, "retryAfterMs"> {
+  const seconds = headers.get("retry-after") ?? "";
+  return /^\d{1,5}$/.test(seconds) ? { retryAfterMs: Number(seconds) * 1000 } : {};
 }
 
 /** The order of decimals of any length. */
