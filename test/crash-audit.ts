@@ -3,6 +3,8 @@
  * nothing arrives twice. `node test/crash-audit.ts [seconds]`, 180 by default; `npm test` runs it for a short while.
  * CRASH_SEED repeats a run's choices, as far as the machine lets them repeat.
  */
+
+import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { createLokiClient } from "../shared/node/loki-client.ts";
 import { randomFrom } from "./process/crash-load.ts";
@@ -37,8 +39,6 @@ interface Options {
   readonly drainSeconds: number;
   readonly seed: number;
 }
-
-const sleep = (milliseconds: number) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
 /** Ends what it started, however it ends. */
 export async function crashAudit({ seconds, drainSeconds, seed }: Options): Promise<Result> {

@@ -9,6 +9,7 @@ import { pushBody, toLokiEntry } from "../shared/loki.ts";
 import { refusalOf, shipLimits } from "../shared/ship-batch.ts";
 import { forEachLoki } from "./support/each-loki.ts";
 import { DAY, entriesOf, entryOf, HOUR, MINUTE } from "./support/loki-tools.ts";
+import { until } from "./support/process.ts";
 
 const blocked = `blocked-${crypto.randomUUID()}`;
 const slow = `slow-${crypto.randomUUID()}`;
@@ -173,13 +174,14 @@ forEachLoki({ tenants }, ({ loki, tools, ours }) => {
   });
 
   test("shows exact duplicates once in log queries, also when the first was written out; counts tell twice", async () => {
-    const { tenant, push, seqs, count, until } = tools().tenant();
+    const { tenant, push, seqs, count } = tools().tenant();
     const body = pushBody(entriesOf(tenant, 3));
     const counted = `count_over_time({job="audit_logs", tenant_id="${tenant}"}[1h])`;
     for (let attempt = 0; attempt < 2; attempt += 1) expect((await push(body)).status).toBe(204);
     expect(await seqs()).toEqual([3, 2, 1]);
     expect((await tools().flush(tenant)).status).toBe(204);
-    await until(async () => (await push(body)).status === 204 && (await count(`sum(${counted})`)) === 6);
+    const areTwice = async () => (await push(body)).status === 204 && (await count(`sum(${counted})`)) === 6;
+    await until("all to be there twice", areTwice);
     expect(await seqs()).toEqual([3, 2, 1]);
     expect(await count(`count(sum by (event_id)(${counted}))`)).toBe(3);
   });

@@ -1,4 +1,5 @@
 /** What is done to a cluster under load. Each ends when the cluster is healthy again. */
+import { setTimeout as sleep } from "node:timers/promises";
 import { until } from "../support/process.ts";
 import type { Cluster, Node } from "./cluster.ts";
 import type { Pod } from "./world.ts";
@@ -32,8 +33,6 @@ export interface Stage {
 }
 
 export type Fault = (stage: Stage) => Promise<unknown>;
-
-const sleep = (milliseconds: number) => new Promise<void>((resolve) => setTimeout(resolve, milliseconds));
 
 /** Another node than this one is the only one that says that it is the master, among those that answer. */
 const replaced = (cluster: Cluster, old: Node) =>

@@ -2,6 +2,7 @@
  * 64 writers over ioredis's own Sentinel client, as its README shows it: no WAIT, and a command whose connection broke is
  * sent again. On SIGTERM it holds what it was told against what the master has, and prints that as a line of JSON.
  */
+import { setTimeout as sleep } from "node:timers/promises";
 import { Redis } from "ioredis";
 import { onSignal } from "../../shared/node/signals.ts";
 
@@ -28,7 +29,6 @@ const acknowledged: number[][] = Array.from({ length: WRITERS }, () => []);
 let last = performance.now();
 let outage = 0;
 let slowest = 0;
-const sleep = () => new Promise((resolve) => setTimeout(resolve, THINKING));
 
 async function write(writer: number): Promise<void> {
   for (let number = 0; !life.stopping; number += 1) {
@@ -42,7 +42,7 @@ async function write(writer: number): Promise<void> {
       // Not acknowledged.
     }
     slowest = Math.max(slowest, performance.now() - began);
-    await sleep();
+    await sleep(THINKING);
   }
 }
 const writers = acknowledged.map((_, writer) => write(writer));

@@ -1,4 +1,5 @@
 /** Keys that were revoked, used again and again: whatever happens to Redis, they stay refused. */
+import { setTimeout as sleep } from "node:timers/promises";
 import { send } from "../support/process.ts";
 
 /** Milliseconds between two uses. */
@@ -11,7 +12,6 @@ export function startRevocations(token: string, origins: readonly string[], held
   const revoked: string[] = [];
   const life = { stopping: false, uses: 0, slowest: 0 };
   const wrong: string[] = [];
-  const pause = () => new Promise((resolve) => setTimeout(resolve, PAUSE));
 
   async function revoke(origin: string): Promise<void> {
     const created = await send(origin, "POST", "/api-keys", { as: token, json: { name: "to be revoked" } });
@@ -38,7 +38,7 @@ export function startRevocations(token: string, origins: readonly string[], held
     [revoke, use].map(async (step) => {
       while (!life.stopping) {
         await step(origin).catch((error) => wrong.push(`no answer: ${error}`));
-        await pause();
+        await sleep(PAUSE);
         await held();
       }
     }),

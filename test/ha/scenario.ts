@@ -1,6 +1,7 @@
 /** One fault, several times over, in a world of its own: `node scenario.ts <name> <rounds> <folder> functions|plain`. */
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { repository, until } from "../support/process.ts";
 import { clientEnvironment, createCluster } from "./cluster.ts";
 import { type Fault, faults, type Stage } from "./faults.ts";
@@ -19,8 +20,6 @@ const STOPPED = { brief: 0, long: 20_000 };
 const PLAIN_RECOVERY = 3_000;
 
 const [name = "kill", rounds = "1", folder = "", kind = "functions"] = process.argv.slice(2);
-const sleep = (milliseconds: number) => new Promise<void>((resolve) => setTimeout(resolve, milliseconds));
-
 /** What happens in one round. */
 function steps(): Fault[] {
   if (name === "brief") return [faults.kill, faults.stop];

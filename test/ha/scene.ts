@@ -1,5 +1,6 @@
 /** The whole system in a world of its own: Redis, Sentinels, two function processes, and 64 writers. */
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { Redis } from "ioredis";
 import { makeSecrets } from "../../shared/node/dev/make-secrets.ts";
 import { type Load, type LoadTenant, type Sent, startLoad } from "../process/crash-load.ts";
@@ -15,8 +16,6 @@ const TENANTS = 16;
 const FUNCTIONS_PORT = 8080;
 /** Milliseconds that a writer thinks after an answer, and after it was told to come again. */
 const THINKING = { answered: 20, refused: 100 };
-
-const sleep = (milliseconds: number) => new Promise<void>((resolve) => setTimeout(resolve, milliseconds));
 
 export interface FunctionsPod {
   readonly pod: Pod;

@@ -8,6 +8,7 @@ import { pushBody } from "../../shared/loki.ts";
 import { dashboard, interpolate, queriesOf } from "../support/dashboards.ts";
 import { forEachLoki } from "../support/each-loki.ts";
 import { entryOf, MINUTE } from "../support/loki-tools.ts";
+import { until } from "../support/process.ts";
 
 const board = dashboard("latchkey-audit");
 const STEP = 10 * MINUTE;
@@ -72,7 +73,7 @@ forEachLoki({}, ({ tools }) => {
   const ns = (at: number): string => `${at}000000`;
 
   beforeAll(async () => {
-    const { push, until } = tools().tenant(tenant_id);
+    const { push } = tools().tenant(tenant_id);
     const pushAll = async () => {
       for (const entry of entries) expect((await push(pushBody([entry]))).status).toBe(204);
     };
@@ -82,7 +83,7 @@ forEachLoki({}, ({ tools }) => {
     const lone = facts.filter(
       ({ action }) => facts.filter((one) => one.action === action).length === 1,
     ).length;
-    await until(async () => {
+    await until("all but the last of each stream to be there twice", async () => {
       await pushAll();
       const { "": stored } = await evaluate('sum(count_over_time({job="audit_logs"}[2h]))', true);
       return stored === 2 * entries.length - lone;

@@ -1,4 +1,5 @@
 /** Concurrent writers that remember what they sent and what they were told. */
+import { setTimeout as sleep } from "node:timers/promises";
 import type { Answer } from "../support/harness.ts";
 import { send } from "../support/process.ts";
 
@@ -128,7 +129,7 @@ export function startLoad({ random, tenants, origin, observe }: Options) {
 
   async function write(step: () => Promise<Sent>): Promise<void> {
     while (!life.stopping) {
-      if (origin() === undefined) await new Promise((resolve) => setTimeout(resolve, 5));
+      if (origin() === undefined) await sleep(5);
       else await step();
     }
   }

@@ -1,4 +1,6 @@
 /** What becomes of an operation when something happens to Redis: real servers, real replicas, real connections that break. */
+
+import { setTimeout as sleep } from "node:timers/promises";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import type { Redis } from "ioredis";
@@ -161,7 +163,7 @@ test("what was not answered in time does not happen long after, although every W
   for (let i = 0; i < 20; i += 1) {
     outcomes.push(create(store, `t${i}`).catch((error) => error.code));
     // A turn of the event loop each, so that each has a WAIT of its own.
-    await new Promise((resolve) => setTimeout(resolve, 5));
+    await sleep(5);
   }
   expect(new Set(await Promise.all(outcomes))).toEqual(new Set(["not_replicated", "outcome_unknown"]));
   await until("nothing of it to be under way", () => sent(redis) === 0);

@@ -1,4 +1,5 @@
 /** What two tenants' programs do meanwhile: items are created, read and replaced, and every request is remembered. */
+import { setTimeout as sleep } from "node:timers/promises";
 import type { Caller, Target } from "./target.ts";
 
 /** A request and what became of it. Without an answer, or with 503, nobody knows whether it happened. */
@@ -19,8 +20,6 @@ const TTL = 3_600;
 const WRITERS = 2;
 /** Milliseconds between an unknown outcome and the next request. */
 const PAUSE = 100;
-
-const sleep = (milliseconds: number) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
 export interface Activity {
   readonly sent: readonly Sent[];

@@ -3,6 +3,7 @@
  * every acknowledged operation must have its one entry in Loki, and work must go on. Nothing is taken for granted: what cannot
  * be shown is a violation.
  */
+import { setTimeout as sleep } from "node:timers/promises";
 import { type Sent, startActivity } from "./activity.ts";
 import { type Target, type Victim, victims } from "./target.ts";
 import { type Findings, insist, judge, lostItems } from "./verify.ts";
@@ -35,8 +36,6 @@ export interface Result {
 /** Milliseconds between two looks at Loki, and at what was acknowledged. */
 const LOOK = 500;
 const POLL = 20;
-
-const sleep = (milliseconds: number) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
 export async function resilience(
   target: Target,

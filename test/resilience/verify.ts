@@ -1,4 +1,5 @@
 /** Whether everything that was acknowledged is where it should be: each entry in Loki once, each item as it was written. */
+import { setTimeout as sleep } from "node:timers/promises";
 import type { AuditEntry } from "../../shared/audit.ts";
 import type { Sent } from "./activity.ts";
 import type { Target } from "./target.ts";
@@ -111,6 +112,6 @@ export async function insist<T extends { readonly status: number }>(ask: () => P
     } catch (error) {
       if (left === 1) throw error;
     }
-    await new Promise((resolve) => setTimeout(resolve, PAUSE));
+    await sleep(PAUSE);
   }
 }

@@ -1,4 +1,5 @@
 /** Mixed load of several tenants, each request with an id of its own, remembering what was answered. */
+import { setTimeout as sleep } from "node:timers/promises";
 import type { AuditAction } from "../../shared/audit.ts";
 import type { Answer } from "./harness.ts";
 import { type ProcessTenant, send } from "./process.ts";
@@ -51,8 +52,6 @@ const SHARED_ITEMS = 8;
 const FLEETING_ITEMS = 3;
 /** Seconds. */
 export const MAX_TTL = 3;
-
-const sleep = (milliseconds: number) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
 /** What an answer says about its entry. */
 function outcomeOf(status: number): Outcome {

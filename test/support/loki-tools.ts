@@ -114,13 +114,6 @@ export function lokiTools(url: string) {
         const { data } = JSON.parse(text) as { data: { result: { value: [number, string] }[] } };
         return Number(data.result[0]?.value[1] ?? 0);
       },
-      async until(look: () => Promise<boolean>): Promise<void> {
-        const deadline = Date.now() + 10_000;
-        while (!(await look())) {
-          if (Date.now() > deadline) throw new Error("waited 10 s in vain");
-          await new Promise((resolve) => setTimeout(resolve, 100));
-        }
-      },
     };
   }
 

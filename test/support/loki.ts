@@ -1,5 +1,4 @@
 /** A Loki for tests: the real one where there is one, otherwise the double. */
-import { type ChildProcess, spawn } from "node:child_process";
 import { accessSync, constants, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
@@ -7,12 +6,10 @@ import { fileURLToPath } from "node:url";
 import { freePort } from "../../shared/node/dev/free-port.ts";
 import { startDouble } from "./loki-double.ts";
 import type { StoreOptions } from "./loki-ingest.ts";
+import { type Program, run, until } from "./process.ts";
 
 export { startDouble } from "./loki-double.ts";
 
-/** Milliseconds to wait for readiness; half a second when there is little to replay. */
-const START_TIMEOUT = 30_000;
-const POLL = 25;
 const configuration = fileURLToPath(new URL("../../k8s/loki/loki.yaml", import.meta.url));
 
 /** A Loki at LOKI_URL does not learn of them. */
@@ -79,22 +76,29 @@ async function startBinary(file: string, { tenants = {}, maxMessageBytes }: Loki
   writeFileSync(overrides, JSON.stringify({ overrides: tenants }));
   const [http, grpc] = [await freePort(), await freePort()];
   const url = `http://127.0.0.1:${http}`;
-  let running: Running | undefined;
+  let program: Program | undefined;
 
   async function start(): Promise<void> {
-    running = run(file, folder, {
-      LOKI_DATA: join(folder, "data"),
-      LOKI_ADDRESS: "127.0.0.1",
-      LOKI_HTTP_PORT: String(http),
-      LOKI_GRPC_PORT: String(grpc),
-      LOKI_OVERRIDES: overrides,
-      ...(maxMessageBytes === undefined ? {} : { LOKI_MAX_MESSAGE: String(maxMessageBytes) }),
+    const started = run(file, [`-config.file=${configuration}`, "-config.expand-env=true"], {
+      cwd: folder,
+      env: {
+        LOKI_DATA: join(folder, "data"),
+        LOKI_ADDRESS: "127.0.0.1",
+        LOKI_HTTP_PORT: String(http),
+        LOKI_GRPC_PORT: String(grpc),
+        LOKI_OVERRIDES: overrides,
+        LOKI_MAX_MESSAGE: maxMessageBytes?.toString(),
+      },
     });
-    await untilReady(url, running);
+    program = started;
+    await until("Loki to be ready", async () => {
+      if (!started.isRunning()) throw new Error(`Loki did not start: ${(await started.ended()).stderr}`);
+      return isReady(url);
+    });
   }
   async function kill(): Promise<void> {
-    running?.child.kill("SIGKILL");
-    await running?.ended;
+    program?.kill("SIGKILL");
+    await program?.ended();
   }
 
   await start();
@@ -113,44 +117,8 @@ async function startBinary(file: string, { tenants = {}, maxMessageBytes }: Loki
   };
 }
 
-interface Running {
-  readonly child: ChildProcess;
-  readonly ended: Promise<void>;
-  /** The end of what it wrote. */
-  lastWords(): string;
-}
-
-function run(file: string, folder: string, settings: Record<string, string>): Running {
-  const child = spawn(file, [`-config.file=${configuration}`, "-config.expand-env=true"], {
-    cwd: folder,
-    env: { ...process.env, ...settings },
-    stdio: ["ignore", "ignore", "pipe"],
-  });
-  let words = "";
-  child.stderr?.setEncoding("utf8").on("data", (text: string) => {
-    words = (words + text).slice(-2_000);
-  });
-  const endWithUs = () => void child.kill("SIGKILL");
-  process.once("exit", endWithUs);
-  const ended = new Promise<void>((resolve) => {
-    child.once("exit", () => resolve()).once("error", () => resolve());
-  }).finally(() => process.off("exit", endWithUs));
-  return { child, ended, lastWords: () => words };
-}
-
-async function untilReady(url: string, { child, lastWords }: Running): Promise<void> {
-  const deadline = Date.now() + START_TIMEOUT;
-  for (;;) {
-    const status = await fetch(`${url}/ready`).then(
-      async (response) => {
-        await response.text();
-        return response.status;
-      },
-      () => 0,
-    );
-    if (status === 200) return;
-    if (child.exitCode !== null || Date.now() > deadline)
-      throw new Error(`Loki did not start: ${lastWords()}`);
-    await new Promise((resolve) => setTimeout(resolve, POLL));
-  }
-}
+const isReady = (url: string): Promise<boolean> =>
+  fetch(`${url}/ready`).then(
+    ({ ok }) => ok,
+    () => false,
+  );

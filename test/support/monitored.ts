@@ -4,6 +4,7 @@
  */
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
 import { toEvents } from "../../shared/events.ts";
 import { encodeEvent } from "../../shared/node/cloud-events.ts";
 import { freePort } from "../../shared/node/dev/free-port.ts";
@@ -85,7 +86,7 @@ export async function startMonitored() {
       await readItems("data-get-a", acme, 1);
       redis.signal("SIGSTOP");
       const slow = readItems("data-get-a", acme, 60);
-      await new Promise((resolve) => setTimeout(resolve, HANG));
+      await sleep(HANG);
       redis.signal("SIGCONT");
       await slow;
       await redis.kill();

@@ -3,6 +3,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { existsSync, mkdtempSync, readdirSync, readlinkSync, realpathSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { Redis } from "ioredis";
 import { startRedis } from "../../shared/node/dev/redis-server.ts";
@@ -33,7 +34,7 @@ export async function until<T>(
     if (found !== false && found !== undefined && found !== null)
       return found as Exclude<T, false | undefined | null>;
     if (Date.now() > deadline) throw new Error(`Waited ${timeout} ms in vain for ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, POLL));
+    await sleep(POLL);
   }
 }
 
