@@ -16,9 +16,8 @@ COPY package.json package-lock.json ./
 RUN ["npm", "ci", "--ignore-scripts"]
 COPY . .
 RUN ["node", "shared/node/dev/bundle.ts", "/app"]
-# V8's compiled code is good for this Node, this path and this user only.
-USER 65532:65532
-RUN ["node", "shared/node/dev/fill-compile-cache.ts", "/app", "/tmp/compile-cache"]
+# What V8 compiles is good for this Node only.
+RUN ["node", "shared/node/dev/fill-code-cache.ts", "/app"]
 
 FROM ${RUNTIME_IMAGE}
 ARG VERSION=0.1.0
@@ -31,9 +30,6 @@ LABEL org.opencontainers.image.title="latchkey" \
 COPY --from=bundles /usr/local/bin/node /usr/local/bin/node
 COPY --from=bundles /usr/local/LICENSE /usr/local/share/licenses/node/LICENSE
 COPY --from=bundles /app /app
-# Node writes these files for their owner alone.
-COPY --from=bundles --chown=65532:65532 /tmp/compile-cache /app/.compile-cache
-ENV NODE_COMPILE_CACHE=/app/.compile-cache
 WORKDIR /app
 USER 65532:65532
 EXPOSE 8080

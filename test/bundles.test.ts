@@ -1,12 +1,20 @@
 /** `npm run bundle`: what each file holds, and that it works by itself, as in the image, far from the repository. */
 import { once } from "node:events";
-import { readFileSync, writeFileSync } from "node:fs";
+import { readFileSync, statSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
+import { Script } from "node:vm";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { type Bundle, bundleNames, packagesIn, writeBundles } from "../shared/node/dev/bundles.ts";
+import {
+  type Bundle,
+  bundleNames,
+  bundlePath,
+  packagesIn,
+  writeBundles,
+} from "../shared/node/dev/bundles.ts";
 import { makeSecrets } from "../shared/node/dev/make-secrets.ts";
+import { codeCacheOf } from "../shared/node/program.ts";
 import { eventRoutes, routes } from "../shared/routes.ts";
 import { ask, prepare, routesById } from "./support/endpoints.ts";
 import {
@@ -15,6 +23,7 @@ import {
   type OwnRedis,
   ownRedis,
   type ProcessTenant,
+  repository,
   run,
   send,
   temporaryFolder,
@@ -64,11 +73,11 @@ afterAll(async () => {
 });
 
 /** As the image does: the name is looked up in the folder that the process works in. */
-const runBundle = (name: string, args: readonly string[] = [], env: Record<string, string> = {}) =>
-  run("node", [name, ...args], { cwd: folder, env: { REDIS_URL: redis.url, ...env } });
+const runBundle = (args: readonly string[], env: Record<string, string> = {}) =>
+  run("node", args, { cwd: folder, env: { REDIS_URL: redis.url, ...env } });
 
-async function start(name: string, more: Record<string, string> = {}) {
-  const program = runBundle(name, [], {
+async function start(name: string, more: Record<string, string> = {}, args: readonly string[] = [name]) {
+  const program = runBundle(args, {
     ...more,
     ...{ PORT: "0", LATCHKEY_MODE: "local" },
     ...secrets,
@@ -80,7 +89,7 @@ async function start(name: string, more: Record<string, string> = {}) {
 }
 
 const inputsOf = (name: string): string[] => Object.keys(bundles[name]?.inputs ?? {});
-const textOf = (name: string): string => readFileSync(join(folder, `${name}.js`), "utf8");
+const textOf = (name: string): string => readFileSync(bundlePath(folder, name), "utf8");
 
 test("there is a bundle for every function, one for all of them and one for operators", () => {
   expect(Object.keys(bundles)).toEqual(bundleNames);
@@ -154,6 +163,32 @@ test.each(eventRoutes)("$id.js takes events, and ends on SIGTERM", async ({ id, 
   expect((await program.ended()).code).toBe(0);
 });
 
+test("what V8 has compiled until an answer is stored, and taken by the next start", async () => {
+  const file = bundlePath(folder, "users-me");
+  const own = async (...args: string[]) => {
+    const { program, origin } = await start("users-me", {}, args);
+    expect((await send(origin, "GET", "/users/me", { as: tenant.token })).status).toBe(200);
+    program.kill("SIGTERM");
+    return program.ended();
+  };
+  await own(join(repository, "shared/node/dev/write-code-cache.ts"), file);
+  // Most functions are compiled when they are called.
+  const unused = new Script(readFileSync(file, "utf8")).createCachedData();
+  expect(statSync(codeCacheOf(file)).size).toBeGreaterThan(2 * unused.length);
+
+  const program = JSON.stringify(join(repository, "shared/node/program.ts"));
+  const { stdout } = await own(
+    "-e",
+    `console.log(require(${program}).runBundle(${JSON.stringify(file)}).cachedDataRejected)`,
+  );
+  expect(stdout).toMatch(/^false$/m);
+});
+
+test("a bundle without compiled code that fits runs all the same", async () => {
+  writeFileSync(codeCacheOf(bundlePath(folder, "admin")), "of another V8");
+  expect((await runBundle(["admin", "list-dead-letters"]).ended()).code).toBe(0);
+});
+
 test("a bundled function publishes its audit entries as CloudEvents", async () => {
   const sink = createServer((_, response) => response.writeHead(202).end()).listen(0, "127.0.0.1");
   await once(sink, "listening");
@@ -181,7 +216,7 @@ test("all.js serves every endpoint", async () => {
 });
 
 test("admin.js carries out operators' commands", async () => {
-  const { code, stdout } = await runBundle("admin", ["create-tenant", "acme"]).ended();
+  const { code, stdout } = await runBundle(["admin", "create-tenant", "acme"]).ended();
   expect([code, stdout]).toEqual([0, "Created the tenant acme\n"]);
-  expect((await runBundle("admin", ["list-dead-letters"]).ended()).code).toBe(0);
+  expect((await runBundle(["admin", "list-dead-letters"]).ended()).code).toBe(0);
 });

@@ -53,8 +53,7 @@ interface Start {
 
 const folder = join(temporaryFolder(), "dist");
 await writeBundles(folder);
-const cache = join(folder, ".compile-cache");
-execFileSync(process.execPath, [join(repository, "shared/node/dev/fill-compile-cache.ts"), folder, cache]);
+execFileSync(process.execPath, [join(repository, "shared/node/dev/fill-code-cache.ts"), folder]);
 writeFileSync(join(folder, "bare.mjs"), BARE);
 // Beside the packages, as a program without a bundle would have it.
 const bareRedis = join(repository, "node_modules/.bare-redis.mjs");
@@ -64,7 +63,7 @@ const redisPort = await freePort();
 const redis = await ownRedis(["--appendonly", "no", "--port", String(redisPort)]);
 const secrets = await makeSecrets("bench");
 const tenant = await createProcessTenant(redis.redis, secrets, "bench");
-const env = { ...secrets, NODE_COMPILE_CACHE: cache, PORT: "0", REDIS_URL: `redis://127.0.0.1:${redisPort}` };
+const env = { ...secrets, PORT: "0", REDIS_URL: `redis://127.0.0.1:${redisPort}` };
 
 async function launch(program: string) {
   const started = performance.now();

@@ -1,18 +1,20 @@
 /**
- * `node fill-compile-cache.ts <bundles> <cache>`: run each bundle once, so that Node keeps what V8 has compiled of it
- * (NODE_COMPILE_CACHE) and a pod's start does not compile again. No Redis is needed: the request that warms a
- * function's code is answered 503.
+ * `node fill-code-cache.ts <bundles>`: run each bundle once, as far as an answer, and store what V8 has compiled of it then,
+ * so that a pod's start does not compile it again. There is no Redis here, only something that answers like one.
  */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
+import type { AddressInfo } from "node:net";
 import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
 import { type Endpoint, eventRoutes, routes } from "../../routes.ts";
 import { createTokenIssuer } from "../../tokens.ts";
-import { bundleNames } from "./bundles.ts";
+import { bundleNames, bundlePath } from "./bundles.ts";
 import { makeSecrets } from "./make-secrets.ts";
+import { startRedisDouble } from "./redis-double.ts";
 
-const [bundles, cache] = process.argv.slice(2);
-if (bundles === undefined || cache === undefined) throw new Error("Expected two folders");
+const [folder] = process.argv.slice(2);
+if (folder === undefined) throw new Error("Expected a folder");
 
 const secrets = await makeSecrets("demo");
 const issue = await createTokenIssuer(JSON.parse(String(secrets["LATCHKEY_JWT_PRIVATE_KEY"])), {
@@ -21,15 +23,17 @@ const issue = await createTokenIssuer(JSON.parse(String(secrets["LATCHKEY_JWT_PR
 const { token } = await issue({ tenantId: "t", userId: `usr_${"0".repeat(16)}`, role: "admin", epoch: 0 });
 const endpoints: readonly Endpoint[] = [...routes, ...eventRoutes];
 
+const redis = await startRedisDouble();
+const address = `127.0.0.1:${(redis.address() as AddressInfo).port}`;
+const writer = fileURLToPath(new URL("write-code-cache.ts", import.meta.url));
 for (const name of bundleNames) {
-  const program = spawn(process.execPath, [name], {
-    cwd: bundles,
+  const program = spawn(process.execPath, [writer, bundlePath(folder, name)], {
     env: {
       ...secrets,
-      NODE_COMPILE_CACHE: cache,
       PORT: "0",
       LATCHKEY_MODE: "local",
-      REDIS_URL: "unix:///nonexistent",
+      // As k8s/ has it.
+      ...{ REDIS_SENTINELS: address, REDIS_NODES: address },
       LOKI_URL: "http://127.0.0.1:9",
     },
     // admin only says how it is used.
@@ -45,8 +49,11 @@ for (const name of bundleNames) {
   const [code] = await ended;
   if (code !== (name === "admin" ? 1 : 0)) throw new Error(`${name} ended with ${code}`);
 }
+redis.close();
 
 async function request(origin: string, { method, path }: Endpoint): Promise<void> {
+  // Kubernetes asks for it before it lets a request through.
+  await fetch(`${origin}/health/readiness`);
   const response = await fetch(`${origin}${path.replaceAll(/\{\w+\}/g, "x")}`, {
     method,
     headers: { authorization: `Bearer ${token}`, "content-type": "application/json" },
