@@ -28,7 +28,7 @@ export interface Findings {
   readonly entries: readonly Pick<AuditEntry, "seq" | "id">[];
   /** Numbers of entries that Loki would not take and that are kept elsewhere. */
   readonly quarantined: readonly number[];
-  /** Numbers that must be there: from the first one ever, up to the last one given out; absent where a time range cuts. */
+  /** Numbers that must be there: the first one ever, the last one given out; absent where a time range cuts them off. */
   readonly expectedFirst?: number;
   readonly expectedLast?: number;
   /** The lowest number from which on everything was looked at; absent when that is the whole range. */
@@ -44,13 +44,13 @@ export function checkIntegrity(findings: Findings): IntegrityView {
     ids.set(seq, id);
   }
   // When they happened is not asked: inside a time range they only explain what would be a gap.
-  const lowest = expectedFirst ?? Math.min(...ids.keys());
+  const lowest = expectedFirst ?? Math.min(...ids.keys(), expectedLast ?? Number.POSITIVE_INFINITY);
   const highest = expectedLast ?? Math.max(...ids.keys());
   const quarantined = findings.quarantined.filter((seq) => seq >= lowest && seq <= highest);
   const seqs = [...new Set([...ids.keys(), ...quarantined])].sort((a, b) => a - b);
   const gaps: { from: number; to: number }[] = [];
   // What is not found below may be where nobody has looked.
-  let next = wholeFrom ?? expectedFirst ?? seqs[0];
+  let next = wholeFrom ?? expectedFirst ?? seqs[0] ?? expectedLast;
   for (const seq of seqs) {
     if (next === undefined || seq < next) continue;
     if (seq > next) gaps.push({ from: next, to: seq - 1 });

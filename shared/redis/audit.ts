@@ -22,19 +22,21 @@ export function createAuditStore(execute: Execute, history?: History): AuditStor
     },
 
     async verify(call, range) {
-      const to = range.to === undefined ? "" : String(Date.parse(range.to));
+      const from = range.from === undefined ? Number.NEGATIVE_INFINITY : Date.parse(range.from);
+      const until = range.to === undefined ? Number.POSITIVE_INFINITY : Date.parse(range.to);
       const reply = await execute(call, {
         script: "verify-audit",
         keys: ({ quarantine }) => [quarantine],
-        args: [String(MAX_EXAMINED), to],
+        args: [String(MAX_EXAMINED), range.to === undefined ? "" : String(until)],
       });
-      const [created, last, quarantined, rows] = reply as [string, string, string[], [string, string[]][]];
+      const [times, last, quarantined, rows] = reply as [string[], string, string[], [string, string[]][]];
+      const [created, ended] = times.map(Number) as [number, number];
       const tenantId = call.tenantId ?? "";
       const lastSeq = Number(last);
       const waiting = rows.map(([id, fields]) => decodeEntry(tenantId, id, fields));
       const shipped = await readBack(history, {
         ...{ tenantId, filter: range, before: undefined },
-        ...{ tenantSince: Number(created), lastSeq, limit: MAX_QUERY_ENTRIES },
+        ...{ tenantSince: created, lastSeq, limit: MAX_QUERY_ENTRIES },
       });
       // Each home was looked through from its newest entry down to its last one here.
       const ends = [
@@ -45,8 +47,8 @@ export function createAuditStore(execute: Execute, history?: History): AuditStor
         entries: [...waiting.filter((entry) => matchesFilter(entry, range)), ...shipped.entries],
         quarantined: quarantined.map(seqOf),
         ...(ends.length === 0 ? {} : { wholeFrom: Math.max(...ends) }),
-        ...(range.from === undefined ? { expectedFirst: 1 } : {}),
-        ...(range.to === undefined ? { expectedLast: lastSeq } : {}),
+        ...(from <= created ? { expectedFirst: 1 } : {}),
+        ...(from <= ended && ended < until ? { expectedLast: lastSeq } : {}),
       });
     },
 

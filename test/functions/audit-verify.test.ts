@@ -1,5 +1,6 @@
 import { afterAll, expect, test } from "vitest";
 import type { AuditEntry } from "../../shared/audit.ts";
+import { seqOf } from "../../shared/redis/keys.ts";
 import { createHarness } from "../support/harness.ts";
 
 const api = await createHarness();
@@ -35,4 +36,32 @@ test("with more in the outbox than one look takes, only what is missing is a gap
     complete: true,
   });
   expect(await verify(`?to=${trail[0]?.timestamp}`)).toMatchObject({ found: 0, gaps: [], complete: true });
+});
+
+test("a range that holds the first number or the last is whole only with it, and both only where there are such", async () => {
+  const tenant = await api.newTenant();
+  for (let i = 0; i < 4; i += 1) await api.send("GET", "/users/me", { as: tenant.user.token });
+  const times = (await api.trail(tenant)).map(({ timestamp }) => timestamp);
+  const lose = async (...seqs: number[]) => {
+    for (const [id] of await api.redis.xrange(tenant.keys.outbox, "-", "+"))
+      if (seqs.includes(seqOf(id))) await api.redis.xdel(tenant.keys.outbox, id);
+  };
+  const gapsOf = async (query: string) =>
+    (await api.send("GET", `/audit/integrity?${query}`, { as: tenant.admin.token })).body.gaps;
+
+  await lose(1, 4);
+  const born = new Date(Number(await api.redis.hget(tenant.keys.tenant, "created_at"))).toISOString();
+  const ends = [
+    { from: 1, to: 1 },
+    { from: 4, to: 4 },
+  ];
+  expect(await gapsOf(`from=${born}&to=9999-12-31T23:59:59Z`)).toEqual(ends);
+  // That was number 5.
+  await lose(5);
+  expect(await gapsOf(`from=${times[3]}`)).toEqual([{ from: 5, to: 5 }]);
+  await lose(6);
+  await api.redis.hset(tenant.keys.quarantine, "6-1", "{}");
+  expect(await gapsOf(`from=${times[3]}`)).toEqual([]);
+  expect(await gapsOf("from=9999-12-31T23:59:59Z")).toEqual([]);
+  expect(await gapsOf(`to=${born}`)).toEqual([]);
 });

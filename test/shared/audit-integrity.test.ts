@@ -51,6 +51,11 @@ test("in a time range only what lies between its first and last entry can be mis
   expect([first, last, gaps]).toEqual([5, 9, [{ from: 8, to: 8 }]]);
 });
 
+test("where nothing was found although the last number belongs there, that is missing", () => {
+  expect(checkIntegrity({ ...whole, entries: [], expectedLast: 7 }).gaps).toEqual([{ from: 7, to: 7 }]);
+  expect(checkIntegrity({ ...whole, entries: [] }).gaps).toEqual([]);
+});
+
 test("a number under which two different entries stand is a duplicate, the same entry twice is not", () => {
   const entries = [...entriesAt(1, 2, 2), { seq: 1, id: "evt_other" }];
   expect(checkIntegrity({ ...whole, entries }).duplicates).toEqual([1]);
@@ -86,7 +91,7 @@ test("where nothing was looked at to the end, nothing is called missing", () => 
 });
 
 test("a proof that has asked Loki as often as it may calls nothing missing below where it stopped", async () => {
-  const execute = async () => ["0", "100", [], []];
+  const execute = async () => [["0", "0"], "100", [], []];
   let seq = 101;
   const history = async () => {
     seq -= seq === 96 ? 2 : 1;

@@ -2,7 +2,7 @@
 --
 -- KEYS  own: quarantine
 -- ARGV  own: how many waiting entries are looked at, newest first; the time (ms) before which they were written, '' for any
--- Reply when the tenant was created (ms), the last number given out, quarantined numbers,
+-- Reply {when the tenant was created, when the last number was given out} (ms), that number, quarantined numbers,
 --       a list of {stream id, {field, value, …}}
 
 -- The lowest number such that all entries from it on were written at `time` or later: searched by halving, because times
@@ -24,6 +24,6 @@ end
 return operate(function(_, _, tenant)
   local count, to = ARGV[FIRST_ARG], ARGV[FIRST_ARG + 1]
   local newest = to == '' and '+' or '(' .. digits(first_from(tonumber(to), tenant.seq)) .. '-0'
-  return 'ok', { redis.call('HGET', KEYS[1], 'created_at'), digits(tenant.seq), redis.call('HKEYS', KEYS[FIRST_KEY]),
-    redis.call('XREVRANGE', KEYS[3], newest, '-', 'COUNT', count) }
+  return 'ok', { { redis.call('HGET', KEYS[1], 'created_at'), digits(tenant.at) }, digits(tenant.seq),
+    redis.call('HKEYS', KEYS[FIRST_KEY]), redis.call('XREVRANGE', KEYS[3], newest, '-', 'COUNT', count) }
 end)
