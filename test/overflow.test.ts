@@ -104,12 +104,18 @@ test("API keys that are made meanwhile are listed in their order, each on one pa
   expect(listed).toEqual(ids);
 });
 
-test("an expiry waits for room rather than go unaudited", async () => {
+/** A tenant whose outbox is full, and whose item `a` has been over for long. */
+async function fullTenantWithExpiry(): Promise<TestTenant> {
   const tenant = await api.tenant();
   const as = tenant.admin.token;
   await api.send("POST", "/data", { as, json: { key: "a", value: 1, ttl: 60 } });
   for (let i = 1; i < LIMIT; i += 1) await api.send("GET", "/users/me", { as });
   await api.redis.zadd(tenant.keys.expiries, "XX", 1, tenant.keys.item("a"));
+  return tenant;
+}
+
+test("an expiry waits for room rather than go unaudited", async () => {
+  const tenant = await fullTenantWithExpiry();
   const counted = await unaudited();
   expect(await recordExpiries(api.store, LIMIT)).toBe(0);
   await ship(tenant, 1);
@@ -119,14 +125,10 @@ test("an expiry waits for room rather than go unaudited", async () => {
 });
 
 test("an item made anew over one whose expiry nobody has recorded: both entries are left out and counted", async () => {
-  const tenant = await api.tenant();
-  const as = tenant.admin.token;
-  await api.send("POST", "/data", { as, json: { key: "a", value: 1, ttl: 60 } });
-  for (let i = 1; i < LIMIT; i += 1) await api.send("GET", "/users/me", { as });
-  await api.redis.zadd(tenant.keys.expiries, "XX", 1, tenant.keys.item("a"));
+  const tenant = await fullTenantWithExpiry();
   await api.redis.del(tenant.keys.item("a"));
   const counted = await unaudited();
-  const made = await api.send("POST", "/data", { as, json: { key: "a", value: 2 } });
+  const made = await api.send("POST", "/data", { as: tenant.admin.token, json: { key: "a", value: 2 } });
   expect([made.status, made.headers.get("etag")]).toEqual([201, '"5"']);
   expect([await seqs(tenant), await lastSeq(tenant)]).toEqual([[1, 2, 3], 5]);
   expect(await unaudited()).toBe(counted + 2);

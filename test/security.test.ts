@@ -273,18 +273,24 @@ const setUser = (tenant: TestTenant, field: string, value: string) =>
 const tokenFor = async (tenant: TestTenant, other: TestTenant): Promise<string> =>
   (await api.issue({ tenantId: tenant.id, userId: other.admin.id, role: "admin", epoch: 0 })).token;
 
-/** A token that is right in everything but the key that signed it. */
-async function foreignToken(tenant: TestTenant): Promise<string> {
-  const { privateKey } = (await crypto.subtle.generateKey("Ed25519", true, ["sign"])) as CryptoKeyPair;
-  return new SignJWT({ tenant_id: tenant.id, role: "admin", epoch: 0 })
-    .setProtectedHeader({ alg: "EdDSA", kid: "demo", typ: "at+jwt" })
+/** A token of the tenant's admin, signed by any key. */
+function sign(tenant: TestTenant, key: Parameters<SignJWT["sign"]>[0], more: object = {}): Promise<string> {
+  const { kid, alg } = api.config.LATCHKEY_JWT_PRIVATE_KEY as { kid: string; alg: string };
+  return new SignJWT({ tenant_id: tenant.id, role: "admin", epoch: 0, ...more })
+    .setProtectedHeader({ alg, kid, typ: "at+jwt" })
     .setIssuer(api.config.LATCHKEY_JWT_ISSUER)
     .setAudience(api.config.LATCHKEY_JWT_AUDIENCE)
     .setSubject(tenant.admin.id)
     .setIssuedAt()
     .setExpirationTime("10m")
-    .setJti("forged")
-    .sign(privateKey);
+    .setJti("a test's")
+    .sign(key);
+}
+
+/** A token that is right in everything but the key that signed it. */
+async function foreignToken(tenant: TestTenant): Promise<string> {
+  const { privateKey } = (await crypto.subtle.generateKey("Ed25519", true, ["sign"])) as CryptoKeyPair;
+  return sign(tenant, privateKey);
 }
 
 /** A key with the id of a real one and another secret, checksum and all. */
@@ -354,18 +360,8 @@ test("a credential longer than 4096 characters is refused, valid or not", async 
   expectProblem(await api.send("GET", "/users/me", { as: await token(4096) }), 401, "invalid_token");
 });
 
-async function longToken(tenant: TestTenant, filler: number): Promise<string> {
-  const key = api.config.LATCHKEY_JWT_PRIVATE_KEY as never as { kid: string; alg: string };
-  return new SignJWT({ tenant_id: tenant.id, role: "admin", epoch: 0, filler: "x".repeat(filler) })
-    .setProtectedHeader({ alg: key.alg, kid: key.kid, typ: "at+jwt" })
-    .setIssuer(api.config.LATCHKEY_JWT_ISSUER)
-    .setAudience(api.config.LATCHKEY_JWT_AUDIENCE)
-    .setSubject(tenant.admin.id)
-    .setIssuedAt()
-    .setExpirationTime("10m")
-    .setJti("long")
-    .sign(await importJWK(key as never));
-}
+const longToken = async (tenant: TestTenant, filler: number): Promise<string> =>
+  sign(tenant, await importJWK(api.config.LATCHKEY_JWT_PRIVATE_KEY as never), { filler: "x".repeat(filler) });
 
 test("another Authorization scheme is refused, also beside a good X-API-Key", async () => {
   const tenant = await api.tenant();
