@@ -5,21 +5,10 @@ import { expect, test } from "vitest";
 import { type AuditEntry, auditActions } from "../shared/audit.ts";
 import { eventOverrides, MAX_EVENT_BYTES, readEvent, toEvents } from "../shared/events.ts";
 import { encodeEvent } from "../shared/node/cloud-events.ts";
+import { entryOf } from "./support/loki-tools.ts";
 
 const SOURCE = "/functions/data-get";
-const entry: AuditEntry = {
-  id: "evt_0123456789abcdef",
-  seq: 1,
-  timestamp: "2026-01-31T12:00:00.000Z",
-  action: "get_key",
-  tenant_id: "tenant1",
-  username: "ada",
-  actor: { type: "user", id: "usr_0123456789abcdef" },
-  outcome: "success",
-  request_id: "r",
-  target: { type: "item", id: "a" },
-  details: {},
-};
+const entry = entryOf({ at: Date.UTC(2026, 0, 31, 12) });
 
 const HEADERS = {
   "content-type": "application/json",

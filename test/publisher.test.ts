@@ -10,20 +10,10 @@ import { readEvent } from "../shared/events.ts";
 import { type Clock, createPublisher, type PublisherOptions } from "../shared/node/publisher.ts";
 import type { Send } from "../shared/node/sender.ts";
 import { startBroker } from "./support/broker-double.ts";
+import { entryOf as anEntry } from "./support/loki-tools.ts";
 
-const entryOf = (seq: number, tenant = "tenant1", action: AuditAction = "get_key", username = "ada") => ({
-  id: `evt_${String(seq).padStart(16, "0")}`,
-  seq,
-  timestamp: "2026-01-31T12:00:00.000Z",
-  action,
-  tenant_id: tenant,
-  username,
-  actor: { type: "user" as const, id: "usr_a" },
-  outcome: "success" as const,
-  request_id: "r",
-  target: { type: "item", id: "a" },
-  details: {},
-});
+const entryOf = (seq: number, tenant_id = "tenant1", action: AuditAction = "get_key", username = "ada") =>
+  anEntry({ seq, tenant_id, action, username, at: 0 });
 const many = (count: number): AuditEntry[] => Array.from({ length: count }, (_, i) => entryOf(i + 1));
 /** Fills an event alone. */
 const large = (seq: number): AuditEntry => entryOf(seq, "tenant1", "get_key", "x".repeat(50_000));

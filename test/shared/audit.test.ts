@@ -10,21 +10,10 @@ import {
 } from "../../shared/audit.ts";
 import { toTimestamp } from "../../shared/formats.ts";
 import { type Route, routes } from "../../shared/routes.ts";
+import { entryOf } from "../support/loki-tools.ts";
 
 const NOON = Date.parse("2026-01-31T12:00:00.000Z");
-const entry: AuditEntry = {
-  id: "evt_0123456789abcdef",
-  seq: 1,
-  timestamp: toTimestamp(NOON),
-  action: "get_key",
-  tenant_id: "tenant1",
-  username: "ada",
-  actor: { type: "user", id: "usr_0123456789abcdef" },
-  outcome: "success",
-  request_id: "r",
-  target: { type: "item", id: "a" },
-  details: {},
-};
+const entry = entryOf({ at: NOON });
 const accepts = (change: object): boolean => auditEntry.safeParse({ ...entry, ...change }).success;
 const acceptsFilter = (filter: object): boolean => auditFilter.safeParse(filter).success;
 

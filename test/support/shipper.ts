@@ -4,24 +4,13 @@ import type { Clock, PushAnswer, ShipLimits } from "../../shared/ship-batch.ts";
 import { Busy } from "../../shared/ship-buffer.ts";
 import type { ShipperEvent } from "../../shared/ship-outcome.ts";
 import { createShipper, type Shipper } from "../../shared/shipper.ts";
+import { entryOf as anEntry } from "./loki-tools.ts";
 
 export const entryOf = (
   tenant_id: string,
   seq: number,
-  { action = "create_key", id = `evt_${tenant_id}_${seq}` }: { action?: AuditAction; id?: string } = {},
-): AuditEntry => ({
-  id,
-  seq,
-  timestamp: "2026-01-31T12:00:00.000Z",
-  action,
-  tenant_id,
-  username: "ada",
-  actor: { type: "user", id: "usr_1" },
-  outcome: "success",
-  request_id: `req_${seq}`,
-  target: { type: "key", id: "a" },
-  details: {},
-});
+  given: { action?: AuditAction; id?: string } = {},
+): AuditEntry => anEntry({ tenant_id, seq, action: "create_key", at: 0, ...given });
 
 /** Entries `first` to `last` of a tenant. */
 export const entriesOf = (tenant: string, first: number, last: number, action?: AuditAction): AuditEntry[] =>
