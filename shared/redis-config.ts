@@ -22,7 +22,8 @@ const addresses = (max: number) =>
     return z.NEVER;
   });
 
-function toAddress(text: string): Address | undefined {
+/** `[<IPv6>]:<port>` or `<host>:<port>`; undefined when it is neither. */
+export function toAddress(text: string): Address | undefined {
   const [, ipv6, name, digits] = ADDRESS.exec(text) ?? [];
   const port = Number(digits);
   return port >= 1 && port <= 65_535 ? { host: ipv6 ?? (name as string), port } : undefined;

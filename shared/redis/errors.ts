@@ -23,7 +23,7 @@ export class NotSent extends Error {
 
 /** A script refuses at its first write, so nothing is half done (Redis 7: scriptVerifyWriteCommandAllow). */
 const REFUSED = /^(READONLY|LOADING|MASTERDOWN|NOREPLICAS|TRYAGAIN|MOVED|ASK|CLUSTERDOWN|BUSY)\b/;
-const IMPOSSIBLE = /^(OOM|MISCONF|NOAUTH|WRONGPASS)\b/;
+const IMPOSSIBLE = /^(OOM|MISCONF|NOAUTH|NOPERM|WRONGPASS)\b/;
 /** What ioredis says of a command that it did not send because there was no connection. */
 const NOT_SENT = /enableOfflineQueue options is false$/;
 

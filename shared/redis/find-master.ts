@@ -2,7 +2,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { Redis, type RedisOptions } from "ioredis";
 import type { Address, RedisConfig } from "../redis-config.ts";
-import { minReplicasOf } from "../redis-config.ts";
+import { minReplicasOf, toAddress } from "../redis-config.ts";
 import { PROBE_TTL, pendingKey, probeKey } from "./keys.ts";
 
 /** Milliseconds to reach a Sentinel or a candidate, and again for it to answer. */
@@ -81,9 +81,11 @@ function byVotes(answers: readonly PromiseSettledResult<Address>[]): Address[] {
 const askSentinel = (sentinel: Address, name: string, credentials: Credentials): Promise<Address> =>
   briefly(sentinel, credentials, async (redis) => {
     const answer = await redis.call("SENTINEL", "GET-MASTER-ADDR-BY-NAME", name);
-    const [host, port] = Array.isArray(answer) ? answer.map(String) : [];
-    if (host === undefined) throw new Error(`knows no master ${name}`);
-    return { host, port: Number(port) };
+    if (!Array.isArray(answer)) throw new Error(`knows no master ${name}`);
+    const [host, port] = answer.map(String);
+    const master = toAddress(host?.includes(":") ? `[${host}]:${port}` : `${host}:${port}`);
+    if (master === undefined) throw new Error("names a master by something that is no address");
+    return master;
   });
 
 /**

@@ -25,17 +25,15 @@ export function createConfirm(minReplicas: number, observe: ObserveWait): Confir
     await new Promise((resolve) => setImmediate(resolve));
     groups.delete(redis);
     const started = performance.now();
-    const replicas = await confirmations(redis, stream);
-    const outcome = replicas === undefined ? "failed" : replicas < minReplicas ? "too_few" : "confirmed";
+    const answer = redis.stream === stream ? await ask(redis) : "unknown (the connection is another one)";
+    const outcome = typeof answer !== "number" ? "failed" : answer < minReplicas ? "too_few" : "confirmed";
     observe(outcome, (performance.now() - started) / 1000);
-    if (outcome !== "confirmed")
-      throw new NotReplicated(`${replicas ?? "unknown"} of ${minReplicas} replicas`);
+    if (outcome !== "confirmed") throw new NotReplicated(`${answer} of ${minReplicas} replicas`);
   }
 
-  async function confirmations(redis: Redis, stream: Redis["stream"]): Promise<number | undefined> {
-    if (redis.stream !== stream) return undefined;
-    return redis.wait(minReplicas, WAIT_TIMEOUT).catch(() => undefined);
-  }
+  /** How many have it, or why nobody knows. */
+  const ask = (redis: Redis): Promise<number | string> =>
+    redis.wait(minReplicas, WAIT_TIMEOUT).catch(({ message }: Error) => `unknown (${message})`);
 
   return function confirm(redis) {
     const group = groups.get(redis) ?? wait(redis, redis.stream);

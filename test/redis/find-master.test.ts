@@ -1,6 +1,7 @@
 /** Who is taken for the master: what Sentinels say, what pods answer, and what a candidate can show for itself. */
 import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
+import { type AddressInfo, createServer } from "node:net";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { parseRedisConfig } from "../../shared/config.ts";
@@ -90,6 +91,32 @@ test("nobody is taken when nobody can keep a promise, and everybody's reason is 
   await expect
     .poll(() => ask().catch(({ message }) => message))
     .toContain(`${sentinels.foreign.address}: knows no master latchkey`);
+});
+
+/** Names this master, whatever it is asked. */
+async function startLiar(...master: string[]): Promise<string> {
+  const answer = `*2\r\n${master.map((text) => `$${text.length}\r\n${text}\r\n`).join("")}`;
+  const liar = createServer((socket) => {
+    socket.on("error", () => undefined);
+    socket.on("data", (data) => {
+      socket.write(answer.repeat(String(data).match(/^\*\d/gm)?.length ?? 0));
+    });
+  });
+  await new Promise<void>((resolve) => liar.listen(0, "127.0.0.1", resolve).unref());
+  return `127.0.0.1:${(liar.address() as AddressInfo).port}`;
+}
+
+test.each([
+  ["nobody", "", "6379", /names a master by something that is no address/],
+  ["a port that there is not", "127.0.0.1", "65536", /no address/],
+  ["a host without an end", "x".repeat(100_000), "6379", /no address/],
+  ["an IPv6 address", "::1", "1", /::1:1: connect/],
+])("a Sentinel that names %s does no harm, and is named", async (_, host, port, reason) => {
+  const liar = await startLiar(host, port);
+  await expect
+    .poll(() => finder({ REDIS_SENTINELS: liar })().catch(({ message }) => message))
+    .toMatch(reason);
+  expect(await found({ REDIS_SENTINELS: list(liar, sentinels.right) })).toBe(master.address);
 });
 
 test("whoever hangs holds up a round for a moment, and not for good", async () => {

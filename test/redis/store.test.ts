@@ -121,25 +121,55 @@ test("what a server refuses before it begins is tried again, within its time, an
   expect(await failures()).toBe(1);
 });
 
-test("an address that leads to a replica now: nothing happens, every caller is told that, and the process is not warned", async () => {
-  const other = await startServer();
-  const { store } = await open({ REDIS_URL: `redis://${other.address}` });
-  await create(store, "script-is-loaded");
-  const warnings: Error[] = [];
-  const listen = (warning: Error) => void warnings.push(warning);
-  process.on("warning", listen);
-  // Of nobody, so that it has nothing to load.
-  await other.admin.replicaof("127.0.0.1", 1);
-  const outcomes = await Promise.all(
-    Array.from({ length: 300 }, (_, i) => create(store, `t${i}`).catch(({ code }) => code)),
-  );
-  expect(new Set(outcomes)).toEqual(new Set(["store_unavailable"]));
-  await other.admin.replicaof("NO", "ONE");
-  await create(store, "again");
-  expect(await other.admin.exists("{s1}:again:tenant")).toBe(1);
-  process.off("warning", listen);
-  expect(warnings).toEqual([]);
-  other.admin.disconnect();
+test.each([
+  ["a replica", "yes"],
+  ["a replica that has lost its master", "no"],
+])(
+  "an address that leads to %s now: nothing happens, every caller is told that, and the process is not warned",
+  async (_, serveStale) => {
+    const other = await startServer();
+    const { store } = await open({ REDIS_URL: `redis://${other.address}` });
+    await create(store, "script-is-loaded");
+    const warnings: Error[] = [];
+    const listen = (warning: Error) => void warnings.push(warning);
+    process.on("warning", listen);
+    await other.admin.config("SET", "replica-serve-stale-data", serveStale);
+    // Of nobody, so that it has nothing to load.
+    await other.admin.replicaof("127.0.0.1", 1);
+    const outcomes = await Promise.all(
+      Array.from({ length: 300 }, (__, i) => create(store, `t${i}`).catch(({ code }) => code)),
+    );
+    expect(new Set(outcomes)).toEqual(new Set(["store_unavailable"]));
+    await other.admin.replicaof("NO", "ONE");
+    await create(store, "again");
+    expect(await other.admin.exists("{s1}:again:tenant")).toBe(1);
+    process.off("warning", listen);
+    expect(warnings).toEqual([]);
+    other.admin.disconnect();
+  },
+);
+
+test("a Redis that is full does nothing, and says so at once", async () => {
+  const { store } = await open({ REDIS_URL: `redis://${master.address}` });
+  await master.admin.config("SET", "maxmemory", "1");
+  const refused = create(store, "full").catch((error) => error);
+  expect(await refused).toMatchObject({ code: "store_unavailable", cause: expect.stringContaining("OOM") });
+  await master.admin.config("SET", "maxmemory", "0");
+  expect(await master.admin.exists("{s1}:full:tenant")).toBe(0);
+});
+
+test.each([
+  ["run scripts", "-evalsha", "store_unavailable", 0],
+  ["ask for the replicas", "-wait", "not_replicated", 1],
+])("a user who may not %s is told what Redis said", async (_, rule, code, there) => {
+  await master.admin.call("ACL", "SETUSER", "limited", "reset", "on", ">secret", "~*", "+@all", rule);
+  const { store } = await open({
+    REDIS_URL: `redis://limited:secret@${master.address}`,
+    REDIS_MIN_REPLICAS: "1",
+  });
+  const refused = create(store, "limited").catch((error) => error);
+  expect(await refused).toMatchObject({ code, cause: expect.stringContaining("NOPERM") });
+  expect(await master.admin.exists("{s1}:limited:tenant")).toBe(there);
 });
 
 test("nobody is there: answered in time, and surely nothing happened", async () => {
@@ -226,7 +256,7 @@ test("a connection that was made anew cannot confirm what the lost one wrote", a
   const lost = { stream: {}, wait: async () => 1 };
   const confirmed = confirm(lost as unknown as Redis);
   lost.stream = {};
-  await expect(confirmed).rejects.toThrow("unknown of 1 replicas");
+  await expect(confirmed).rejects.toThrow("the connection is another one");
 });
 
 test("what was read from a master that has been replaced is not confirmed by the new one", async () => {
