@@ -82,6 +82,20 @@ describe("a data node", () => {
     expect(await again.mget("one", "two")).toEqual(["1", "2"]);
   });
 
+  test("takes no write that nobody follows and none that does not fit, and gives up nothing for it", async () => {
+    await start("redis.conf");
+    const [admin] = connections as [Redis];
+    const [, replicas = ""] = /^min-replicas-to-write (\d+)$/m.exec(rendered("redis.conf")) ?? [];
+    await admin.set("kept", "1");
+    await admin.config("SET", "maxmemory", "1");
+    await expect(admin.set("more", "1")).rejects.toThrow("OOM");
+    await admin.config("SET", "maxmemory", "0");
+    await admin.config("SET", "min-replicas-to-write", replicas);
+    await expect(admin.set("more", "1")).rejects.toThrow("NOREPLICAS");
+    expect(await admin.get("kept")).toBe("1");
+    expect(await admin.config("GET", "min-replicas-max-lag")).toEqual(["min-replicas-max-lag", "3"]);
+  });
+
   test("answers nobody who has no password", async () => {
     await start("redis.conf");
     const nobody = new Redis(port, "127.0.0.1", { enableReadyCheck: false, retryStrategy: () => null });
