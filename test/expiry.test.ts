@@ -1,6 +1,6 @@
 /** An item whose time is over leaves exactly one entry, with the true time, and an item that was saved from it none. */
 import { afterAll, expect, test } from "vitest";
-import { recordExpiries } from "../shared/redis/expiry.ts";
+import { expiryContext, recordExpiries } from "../shared/redis/expiry.ts";
 import { createHarness, type TestTenant } from "./support/harness.ts";
 import { ownRedis } from "./support/own-redis.ts";
 
@@ -57,6 +57,36 @@ test("an item that was deleted, extended or freed from its expiry in time leaves
   );
   for (const key of ["freed", "deleted"])
     expect(await api.redis.zscore(tenant.keys.expiries, tenant.keys.item(key))).toBeNull();
+});
+
+test("an item that was due when somebody looked, and is recorded, deleted, extended or freed by then, leaves no entry", async () => {
+  const tenant = await api.tenant();
+  const as = tenant.admin.token;
+  const recordAs = (key: string, at: number) => {
+    const { tenant: record, outbox, pending, backlog, expiries } = tenant.keys;
+    const keys = [record, tenant.keys.item(key), outbox, pending, backlog, expiries];
+    return api.store.run("expire-item", keys, [String(at), expiryContext(key), "1000000"]);
+  };
+  const dueAt = async (key: string) =>
+    Number(await api.redis.zscore(tenant.keys.expiries, tenant.keys.item(key)));
+  for (const key of ["recorded", "deleted", "extended", "freed"]) await create(tenant, key, 60);
+  const [deleted, extended, freed] = [await dueAt("deleted"), await dueAt("extended"), await dueAt("freed")];
+
+  const recorded = Date.now() - 1_000;
+  await api.redis.zadd(tenant.keys.expiries, recorded, tenant.keys.item("recorded"));
+  expect([await recordAs("recorded", recorded), await recordAs("recorded", recorded)]).toEqual([
+    "ok",
+    "not_due",
+  ]);
+  // Whoever reads the entry finds the item gone, whatever Redis's own expiry has got to.
+  expect(await api.redis.exists(tenant.keys.item("recorded"))).toBe(0);
+  await api.send("DELETE", "/data/deleted", { as });
+  await api.send("PUT", "/data/extended", { as, json: { value: 2, ttl: 120 } });
+  await api.send("PUT", "/data/freed", { as, json: { value: 2 } });
+  expect(await recordAs("deleted", deleted)).toBe("not_due");
+  expect(await recordAs("extended", extended)).toBe("not_due");
+  expect(await recordAs("freed", freed)).toBe("not_due");
+  expect(await expirations(tenant)).toMatchObject([{ target: { id: "recorded" } }]);
 });
 
 test("an item that is made anew before anybody looked: the old one's expiry comes first, once", async () => {

@@ -260,6 +260,19 @@ test("an answer that does not come in time is given up, also when the sender ign
   await expect.poll(() => deaf.seen.left).toEqual({ timeout: 3 });
 });
 
+test("what was given up before it could be sent is not sent any more", async () => {
+  const { clock, advance } = manualClock();
+  const { asked, send } = manualSend();
+  const { publish, seen } = start("http://sink", { clock, send, limits: { lingerMs: 1, timeoutMs: 1 } });
+  publish(entryOf(1));
+  // The second millisecond comes before the event is encoded, which takes a promise at least.
+  advance(2);
+  publish(entryOf(2));
+  advance(1);
+  await expect.poll(() => asked.map(({ entries }) => seqs(entries))).toEqual([[2]]);
+  expect(seen.left).toEqual({ timeout: 1 });
+});
+
 test("an answer without end is cut off", async () => {
   const sink = await startSink((response) => {
     response.writeHead(202);

@@ -11,13 +11,14 @@ interface World {
   readonly takes?: (entry: AuditEntry) => boolean;
   /** When it leaves: with the answer of the sink, or at the next look but one. */
   readonly late?: boolean;
-  /** Milliseconds from one entry to the next. */
+  /** Milliseconds from one entry to the next, and since the last one. */
   readonly every?: number;
+  readonly age?: number;
 }
 
 /** A tenant's outbox with so many entries, and a relay in front of it. */
-function worldOf({ count, takes = () => true, late = false, every = 0 }: World) {
-  const since = Date.now() - count * every;
+function worldOf({ count, takes = () => true, late = false, every = 0, age = 10_000 }: World) {
+  const since = Date.now() - age - (count - 1) * every;
   let waiting = Array.from({ length: count }, (_, i) =>
     entryOf({ seq: i + 1, id: eventIdOf(`entry ${i}`), tenant_id: "acme", at: since + i * every }),
   );
@@ -25,17 +26,17 @@ function worldOf({ count, takes = () => true, late = false, every = 0 }: World) 
   const looks: number[] = [];
   let onTheWay = new Set<AuditEntry>();
   let before = new Set<AuditEntry>();
-  const oldest = async (limit: number) => {
+  const oldest = async (end: number, limit: number) => {
     waiting = waiting.filter((entry) => !before.has(entry) || !takes(entry));
     if (!late) waiting = waiting.filter((entry) => !onTheWay.has(entry) || !takes(entry));
     before = onTheWay;
     onTheWay = new Set();
     looks.push(Math.min(limit, waiting.length));
-    return waiting.slice(0, limit);
+    return waiting.slice(0, limit).filter(({ timestamp }) => Date.parse(timestamp) < end);
   };
   const outbox = {
-    overdue: (_: number, limit: number) => oldest(limit),
-    ofTenant: (_: string, __: number, limit: number) => oldest(limit),
+    overdue: oldest,
+    ofTenant: (_: string, end: number, limit: number) => oldest(end, limit),
   } as Partial<Outbox> as Outbox;
   const rounds: number[][] = [];
   const newPublisher = () => {
@@ -85,6 +86,22 @@ test("what is held up is published once a call, and ends it when nothing else is
     expect(await done).toBe(12_000);
     expect([left(), published]).toEqual([upTo(500), upTo(12_000)]);
     expect(looks.length).toBeLessThan(6);
+  } finally {
+    vi.useRealTimers();
+  }
+});
+
+test("what is younger than five seconds is left to whoever has written it, unless its tenant asks for all", async () => {
+  vi.useFakeTimers();
+  try {
+    const { relay, published } = worldOf({ count: 10, every: 1_000, age: 0 });
+    // The last one is of now.
+    const done = relay.publishOverdue();
+    await vi.runAllTimersAsync();
+    expect([await done, published]).toEqual([4, [1, 2, 3, 4]]);
+    relay.startFor("acme");
+    await vi.runAllTimersAsync();
+    expect(published).toEqual(upTo(10));
   } finally {
     vi.useRealTimers();
   }
