@@ -1,7 +1,8 @@
 /** Configuration: one schema of environment variables. Modules with logic get values, never the environment. */
 import * as z from "zod";
-import { parseNetwork, type TrustedProxies } from "./address.ts";
+import { parseNetwork } from "./address.ts";
 import { eventOverrides } from "./events.ts";
+import { listOf } from "./formats.ts";
 import { type RedisConfig, redisEnvironment, redisProblems } from "./redis-config.ts";
 import { secret } from "./secrets.ts";
 import { TOKEN_ALGORITHMS } from "./token-algorithms.ts";
@@ -77,18 +78,11 @@ const peppers = z
 /** Networks that one variable names at most. */
 const MAX_NETWORKS = 16;
 const MAX_PROXIES = 10;
-const trustedProxies = z
-  .string()
-  .transform((text, context): TrustedProxies => {
-    if (/^\d{1,2}$/.test(text) && Number(text) <= MAX_PROXIES) return Number(text);
-    const networks = text.split(",", MAX_NETWORKS + 1).map(parseNetwork);
-    const known = networks.filter((network) => network !== undefined);
-    if (known.length === networks.length && known.length <= MAX_NETWORKS) return known;
-    const message = `Expected a whole number from 0 to ${MAX_PROXIES}, or up to ${MAX_NETWORKS} networks as 10.0.0.0/8, separated by commas`;
-    context.addIssue({ code: "custom", message });
-    return z.NEVER;
-  })
-  .default(0);
+const noProxies = `Expected a whole number from 0 to ${MAX_PROXIES}, or up to ${MAX_NETWORKS} networks as 10.0.0.0/8, separated by commas`;
+const trustedProxies = z.union(
+  [wholeNumber(0, MAX_PROXIES, 0), listOf(MAX_NETWORKS, parseNetwork, noProxies)],
+  noProxies,
+);
 
 /** Every variable with its check, default and description. The README's table is made from it. */
 export const environment = z.object({

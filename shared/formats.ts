@@ -18,6 +18,19 @@ export const toTimestamp = (milliseconds: number): string => new Date(millisecon
 export const byteLength = (text: string): number => encoder.encode(text).byteLength;
 const encoder = new TextEncoder();
 
+/**
+ * Up to `max` values of a variable, separated by commas.
+ * @param read undefined for what is none  @param expected what whoever wrote anything else is told
+ */
+export const listOf = <T>(max: number, read: (text: string) => T | undefined, expected: string) =>
+  z.string().transform((text, context): readonly T[] => {
+    const all = text.split(",", max + 1).map(read);
+    const known = all.filter((one) => one !== undefined);
+    if (known.length === all.length && known.length <= max) return known;
+    context.addIssue({ code: "custom", message: expected });
+    return z.NEVER;
+  });
+
 const BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
 /** `length` uniformly random base62 characters (5.95 bits each). Bytes above 247 are skipped: no modulo bias. */

@@ -1,5 +1,6 @@
 /** Where the store is and how it is reached: the variables that every process and the operators' commands share. */
 import * as z from "zod";
+import { listOf } from "./formats.ts";
 import { secret } from "./secrets.ts";
 
 export interface Address {
@@ -11,16 +12,12 @@ export interface Address {
 const MAX_ADDRESSES = 16;
 const ADDRESS = /^(?:\[([\da-fA-F:.]{2,45})\]|([\w.-]{1,253})):(\d{1,5})$/;
 
-const addresses = (max: number) =>
-  z.string().transform((text, context): readonly Address[] => {
-    const all = text.split(",").map(toAddress);
-    const known = all.filter((one) => one !== undefined);
-    if (known.length === all.length && all.length <= max) return known;
-    const message =
-      max === 1 ? "Expected <host>:<port>" : `Expected up to ${max} <host>:<port>, separated by commas`;
-    context.addIssue({ code: "custom", message });
-    return z.NEVER;
-  });
+const address = listOf(1, toAddress, "Expected <host>:<port>");
+const addresses = listOf(
+  MAX_ADDRESSES,
+  toAddress,
+  `Expected up to ${MAX_ADDRESSES} <host>:<port>, separated by commas`,
+);
 
 /** `[<IPv6>]:<port>` or `<host>:<port>`; undefined when it is neither. */
 export function toAddress(text: string): Address | undefined {
@@ -50,17 +47,17 @@ export const redisEnvironment = z.object({
     .describe(
       "A single Redis. **One of** `REDIS_URL`, `REDIS_SENTINELS` and/or `REDIS_NODES`, `REDIS_CLUSTER_NODES` is needed; `npm start` starts a Redis of its own without",
     ),
-  REDIS_SENTINELS: addresses(MAX_ADDRESSES)
+  REDIS_SENTINELS: addresses
     .optional()
     .describe("Sentinels that know the master, `<host>:<port>,…`; all are asked at once"),
   REDIS_MASTER_NAME: name.default("latchkey").describe("The name under which the Sentinels know it"),
-  REDIS_NODES: addresses(MAX_ADDRESSES)
+  REDIS_NODES: addresses
     .optional()
     .describe(
       "Redis pods by their stable names, `<host>:<port>,…`; tried besides whom the Sentinels name. The first that has replicas is the master; where none are asked for, the Sentinels and then this order decide",
     ),
-  REDIS_SERVICE: addresses(1).optional().describe("A Service in front of them, `<host>:<port>`: tried last"),
-  REDIS_CLUSTER_NODES: addresses(MAX_ADDRESSES)
+  REDIS_SERVICE: address.optional().describe("A Service in front of them, `<host>:<port>`: tried last"),
+  REDIS_CLUSTER_NODES: addresses
     .optional()
     .describe("Nodes of a Redis Cluster, `<host>:<port>,…`; the others are found through them"),
   REDIS_USERNAME: name.optional().describe("ACL user at Redis; overrides the one in `REDIS_URL`"),
