@@ -6,7 +6,7 @@ import { MAX_QUERY_ENTRIES, nsOf } from "../loki.ts";
 import type { History } from "../loki-history.ts";
 import type { Execute } from "./execute.ts";
 import { seqOf } from "./keys.ts";
-import { toTime } from "./replies.ts";
+import { toRecord, toTime } from "./replies.ts";
 
 /** Entries that one call looks at when it filters. */
 const MAX_EXAMINED = 1_000;
@@ -115,8 +115,7 @@ export const decodeEntry = (tenantId: string, streamId: string, fields: readonly
 
 /** What has just been written needs no proof that it is an entry: a fifth of the time that this takes. */
 function entryOf(tenantId: string, streamId: string, fields: readonly string[]): AuditEntry {
-  const record: Record<string, string> = {};
-  for (let i = 0; i + 1 < fields.length; i += 2) record[fields[i] as string] = fields[i + 1] as string;
+  const record = toRecord(fields);
   const { details, ...context } = JSON.parse(record["context"] ?? "{}") as { details?: object };
   const actor = record["actor"] ?? "";
   const separator = actor.indexOf(":");

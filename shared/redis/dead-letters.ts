@@ -1,7 +1,7 @@
 /** Dead letters: one stream, whose ids are the times at which they came. */
 import { type DeadLetter, reasonOf } from "../dead-letter.ts";
 import { DEAD_LETTERS_KEY } from "./keys.ts";
-import { toTime } from "./replies.ts";
+import { toRecord, toTime } from "./replies.ts";
 import type { Store } from "./store.ts";
 
 /**
@@ -60,8 +60,7 @@ export function createDeadLetters({ run, ask }: Store, limit: number = MAX_LETTE
 }
 
 function decode([id, fields]: [id: string, fields: string[]]): KeptLetter {
-  const record: Record<string, string> = {};
-  for (let i = 0; i + 1 < fields.length; i += 2) record[fields[i] as string] = fields[i + 1] as string;
+  const record = toRecord(fields);
   return {
     id,
     at: toTime(id.split("-")[0]),

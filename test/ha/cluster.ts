@@ -4,6 +4,7 @@ import { randomBytes } from "node:crypto";
 import { copyFileSync, mkdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { Redis } from "ioredis";
+import { toRecord } from "../../shared/redis/replies.ts";
 import { repository, until } from "../support/process.ts";
 import { confirmWrites } from "../support/redis-servers.ts";
 import type { Pod, World } from "./world.ts";
@@ -154,30 +155,13 @@ export function createCluster(world: World, tls?: Tls) {
     if (node === undefined) return undefined;
     if (!(await confirmWrites(node.admin, COPIES.length - 1))) return undefined;
     for (const { admin } of sentinels) {
-      const seen = await record(admin, "MASTER", MASTER_NAME);
-      const [host, flags, slaves, others] = [
-        seen["ip"],
-        seen["flags"],
-        seen["num-slaves"],
-        seen["num-other-sentinels"],
-      ];
-      if ([host, flags, slaves, others].join() !== [node.pod.host, "master", 2, 2].join()) return undefined;
-      const lists = await Promise.all(
-        ["REPLICAS", "SENTINELS"].map((list) => admin.call("SENTINEL", list, MASTER_NAME)),
-      );
-      if (
-        /down|disconnected/.test(
-          JSON.stringify(
-            lists
-              .flat(2)
-              .filter(
-                (word) =>
-                  typeof word === "string" && /^(s_down|slave|sentinel|o_down|master)[,a-z_]*$/.test(word),
-              ),
-          ),
-        )
-      )
-        return undefined;
+      const seen = toRecord((await admin.call("SENTINEL", "MASTER", MASTER_NAME)) as string[]);
+      const said = ["ip", "flags", "num-slaves", "num-other-sentinels"].map((name) => seen[name]);
+      if (said.join() !== [node.pod.host, "master", 2, 2].join()) return undefined;
+      for (const list of ["REPLICAS", "SENTINELS"]) {
+        const known = ((await admin.call("SENTINEL", list, MASTER_NAME)) as string[][]).map(toRecord);
+        if (known.some(({ flags = "" }) => /down|disconnected/.test(flags))) return undefined;
+      }
     }
     return node;
   }
@@ -197,13 +181,4 @@ export function createCluster(world: World, tls?: Tls) {
       for (const { admin } of all) admin.disconnect();
     },
   };
-}
-
-/** What Sentinel answers as a flat list of names and values. */
-async function record(admin: Redis, ...command: string[]): Promise<Record<string, string>> {
-  const flat = (await admin.call("SENTINEL", ...command)) as string[];
-  const pairs = flat.flatMap((name, index) =>
-    index % 2 === 0 ? [[name, flat[index + 1] ?? ""] as const] : [],
-  );
-  return Object.fromEntries(pairs);
 }
