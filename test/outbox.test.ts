@@ -62,6 +62,28 @@ test("it is known since when the oldest entry waits, and what is remembered is n
   );
 });
 
+test("nothing is handed out to be published that a failover could still lose", async () => {
+  const own = await ownRedis();
+  const alone = await createHarness({ REDIS_URL: own.url });
+  const tenant = await alone.tenant();
+  await alone.send("GET", "/users/me", { as: tenant.user.token });
+  const watched: string[] = [];
+  const unconfirmed = createOutbox({
+    ...alone.store,
+    watch: async (key) => {
+      watched.push(key);
+      return () => Promise.reject(new Error("no replica has it"));
+    },
+  });
+  const end = Number.POSITIVE_INFINITY;
+  await expect(unconfirmed.overdue(end, 10)).rejects.toThrow("no replica has it");
+  await expect(unconfirmed.ofTenant(tenant.id, end, 10)).rejects.toThrow("no replica has it");
+  expect(watched).toEqual([tenant.keys.pending, tenant.keys.outbox]);
+  expect(await createOutbox(alone.store).overdue(end, 10)).toHaveLength(1);
+  await alone.close();
+  await own.stop();
+});
+
 test("of few tenants the overdue are taken in equal shares, up to all that one look may take", async () => {
   const store = await ownRedis();
   const alone = await createHarness({ REDIS_URL: store.url });
