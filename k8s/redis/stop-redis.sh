@@ -6,6 +6,9 @@ set -eu
 
 # Milliseconds in which this master takes no writes: callers wait that long and are then told by READONLY where they are.
 PAUSE=4000
+# Seconds for the Sentinels to find the replicas. After a rolling restart all of these are pods with a new address, and a
+# Sentinel goes on trying the old one for 15 s before it asks for the name again (SENTINEL_MIN_LINK_RECONNECT_PERIOD).
+PATIENCE=40
 
 # Every replica that follows has everything that this master has written.
 caught_up() {
@@ -27,12 +30,38 @@ announced() {
   known=$(known_master "$(majority)") && [ "${known#* }" != "$SELF" ]
 }
 
+# A Sentinel sees a replica that it may promote: nothing is wrong with it, and it is in sync (start-redis.sh).
+seen() {
+  for sentinel in $(words "$REDIS_SENTINELS"); do
+    admin "$sentinel" SENTINEL REPLICAS "$REDIS_MASTER_NAME" |
+      sed -n '/^flags$/{n;h;};/^slave-priority$/{n;H;x;s/\n/ /p;}' | grep -qx 'slave 100' && return 0
+  done
+  return 1
+}
+
+# Writes wait from here on, unless the Sentinels refuse.
+fail_over_without_writes() {
+  seen || return 1
+  admin "$SELF" CLIENT PAUSE "$PAUSE" WRITE >/dev/null
+  written=$(admin "$SELF" INFO replication | info_field master_repl_offset)
+  until_true 2 caught_up || say "a replica is behind"
+  if fail_over; then return 0; fi
+  admin "$SELF" CLIENT UNPAUSE >/dev/null
+  return 1
+}
+
+# With nobody who follows there is nobody to wait for: everything is being deleted, say.
+alone() { [ "$(admin "$SELF" INFO replication | info_field connected_slaves)" = 0 ]; }
+
+begun=no
+decided() {
+  if fail_over_without_writes; then begun=yes; else alone; fi
+}
+
 case $(admin "$SELF" ROLE) in master*) ;; *) exit 0 ;; esac
-admin "$SELF" CLIENT PAUSE "$PAUSE" WRITE >/dev/null
 trap 'admin "$SELF" CLIENT UNPAUSE >/dev/null' EXIT
-written=$(admin "$SELF" INFO replication | info_field master_repl_offset)
-until_true 2 caught_up || say "a replica is behind"
-fail_over || exit 0
+until_true "$PATIENCE" decided || say "the Sentinels see nobody whom they could promote"
+[ "$begun" = yes ] || exit 0
 until_true 3 promoted || exit 0
 # The Sentinels will say so as well, about a second later.
 for node in $(other_nodes) "$SELF"; do

@@ -15,6 +15,8 @@ const WITHOUT_SENTINELS = { before: 1_000, after: 6_000 };
 const BEHIND = 2_000;
 const ON_DISK = 4_000;
 const AHEAD = 8_000;
+/** Until a pod that was deleted is there again. Sentinels try its old address meanwhile, and go on with that. */
+const REPLACED = 1_000;
 
 export interface Stage {
   readonly cluster: Cluster;
@@ -117,12 +119,17 @@ const partition: Fault = async ({ cluster, islander, begin, flowing, beforeHeali
   await flowing();
 };
 
-/** A new version is rolled out: every pod stops on purpose and comes back with another address. */
+/**
+ * A new version is rolled out: every pod stops on purpose and comes back with another address. The next one goes when this
+ * one is ready, as a StatefulSet does it at worst, whether the Sentinels have found it by then or not.
+ */
 const rolling: Fault = async ({ cluster, begin, flowing }) => {
+  await cluster.healthy();
   begin();
   for (const node of [...cluster.redis.toReversed(), ...cluster.sentinels.toReversed()]) {
-    await cluster.healthy();
+    if (cluster.sentinels.includes(node)) await cluster.healthy();
     await node.stop();
+    await sleep(REPLACED);
     node.pod.appear();
     node.start();
     await until("the pod to be ready", () => node.isReady(), 30_000);

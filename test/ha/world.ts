@@ -103,10 +103,11 @@ export function createWorld(folder: string) {
         names.set(host, `${networks.pods}.${lastAddress}`);
         publishNames();
       },
-      /** As a pod that is gone: its name cannot be resolved. */
+      /** As a pod that is gone: its name cannot be resolved, and nothing answers at its address, not even with a refusal. */
       disappear() {
         names.delete(host);
         publishNames();
+        inside("address flush dev eth0");
       },
       cutOff: () => ip(`link set ${name} master island`),
       reconnect: () => ip(`link set ${name} master mainland`),
