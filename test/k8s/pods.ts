@@ -11,6 +11,8 @@ interface Probe {
 export interface Container {
   readonly name?: string;
   readonly image: string;
+  readonly command?: readonly string[];
+  readonly args?: readonly string[];
   readonly env?: readonly {
     readonly name: string;
     readonly value?: string;
