@@ -189,6 +189,50 @@ test("a bundle without compiled code that fits runs all the same", async () => {
   expect((await runBundle(["admin", "list-dead-letters"]).ended()).code).toBe(0);
 });
 
+test("a function starts, says whether it is ready and answers without loading Node's fetch", async () => {
+  const probe = join(temporaryFolder(), "probe.cjs");
+  const isLoaded = 'process.moduleLoadList.includes("NativeModule internal/deps/undici/undici")';
+  writeFileSync(
+    probe,
+    `process.on("exit", () => console.log("fetch:", ${isLoaded}, new Headers() && ${isLoaded}));`,
+  );
+  const watched = (env: Record<string, string>) =>
+    start("data-create", env, ["--require", probe, "data-create"]);
+  const json = { key: "light", value: 1 };
+
+  const unready = await watched({ REDIS_URL: "unix:///nonexistent" });
+  expect((await send(unready.origin, "GET", "/health/readiness")).status).toBe(503);
+  const ready = await watched({});
+  expect((await send(ready.origin, "POST", "/data", { as: tenant.token, json })).status).toBe(201);
+  expect((await send(ready.origin, "POST", "/data", { json })).status).toBe(401);
+  expect((await send(ready.origin, "GET", "/health/readiness")).status).toBe(200);
+  for (const { program } of [unready, ready]) {
+    program.kill("SIGTERM");
+    expect((await program.ended()).stdout).toContain("fetch: false true");
+  }
+});
+
+test("… and loads it for what needs it, such as a body of unknown length", async () => {
+  const { program, origin } = await start("data-create");
+  const text = JSON.stringify({ key: "chunked", value: "x".repeat(100_000) });
+  async function* chunks() {
+    for (const [from, to] of [[0, 10], [10, 70_000], [70_000]]) yield Buffer.from(text.slice(from, to));
+  }
+  const post = () =>
+    fetch(`${origin}/data`, {
+      method: "POST",
+      headers: { authorization: `Bearer ${tenant.token}`, "content-type": "application/json" },
+      body: chunks(),
+      duplex: "half",
+    } as unknown as RequestInit);
+  const [created, again] = [await post(), await post()];
+  expect([created.status, again.status]).toEqual([201, 409]);
+  expect((await created.json()) as object).toMatchObject({ key: "chunked", value: "x".repeat(100_000) });
+  expect((await send(origin, "GET", "/metrics")).status).toBe(200);
+  program.kill("SIGTERM");
+  expect((await program.ended()).code).toBe(0);
+});
+
 test("a bundled function publishes its audit entries as CloudEvents", async () => {
   const sink = createServer((_, response) => response.writeHead(202).end()).listen(0, "127.0.0.1");
   await once(sink, "listening");

@@ -121,7 +121,8 @@ function systemHandlers(metrics: Metrics, isReady: () => boolean): SystemHandler
   return {
     "/health": ok,
     "/health/liveness": ok,
-    "/health/readiness": (c) => (isReady() ? ok(c) : c.json({ status: "not ready" }, 503)),
+    // Asked of a process that has just started, so without the Headers that c.json() would make (late-fetch.ts).
+    "/health/readiness": (c) => (isReady() ? ok(c) : Response.json({ status: "not ready" }, { status: 503 })),
     "/metrics": async (c) =>
       c.body(await metrics.registry.metrics(), 200, { "Content-Type": metrics.registry.contentType }),
   };

@@ -14,6 +14,7 @@ import { BUNDLE_HEAD, BUNDLE_TAIL } from "../program.ts";
 import { type BundledPackage, licenseTexts, packageAt, sbom } from "./packages.ts";
 
 const root = fileURLToPath(new URL("../../../", import.meta.url));
+const lateFetch = join(root, "shared/node/late-fetch.ts");
 
 /** Hashes passwords by native code, which cannot be in a bundle. */
 const NATIVE = "@node-rs/argon2";
@@ -105,7 +106,9 @@ async function writeBundle(name: string, file: string): Promise<Bundle> {
     footer: { js: BUNDLE_TAIL },
     alias: { [NATIVE]: nativeBuild },
     external: [nativeBuild],
-    plugins: [leaveOut((await loadFunctions(name)) ?? []), embedLua, quickIoredis],
+    inject: [lateFetch],
+    define: { Headers: "lateFetch.Headers", Request: "lateFetch.Request", Response: "lateFetch.Response" },
+    plugins: [leaveOut((await loadFunctions(name)) ?? []), embedLua, quickIoredis, lightServer],
     metafile: true,
   });
   const [output] = Object.values(metafile.outputs);
@@ -180,6 +183,20 @@ const quickIoredis: Plugin = {
         contents: text.replace(loop, `Commander.prototype._ = 0; delete Commander.prototype._; ${loop}`),
       };
     });
+  },
+};
+
+/**
+ * Importing @hono/node-server would load Node's fetch, a sixth of a function's start: what it looks for in the global object
+ * it finds elsewhere.
+ */
+const lightServer: Plugin = {
+  name: "light-server",
+  setup({ onLoad }) {
+    onLoad({ filter: /\/@hono\/node-server\/dist\/index\.mjs$/ }, ({ path }) => ({
+      contents: `import { lateFetch as global, lateFetch as globalThis } from ${JSON.stringify(lateFetch)};
+        ${readFileSync(path, "utf8")}`,
+    }));
   },
 };
 
