@@ -5,6 +5,7 @@
 import { once } from "node:events";
 import * as z from "zod";
 import { parseRedisConfig } from "../config.ts";
+import { Problem } from "../problems.ts";
 import { connectRedis } from "../redis/connect.ts";
 import { createStore } from "../redis/store.ts";
 import { minReplicasOf } from "../redis-config.ts";
@@ -28,12 +29,18 @@ async function main([name = "", ...args]: readonly string[]): Promise<void> {
   if (lines === undefined) throw new Refusal(usage);
   const config = parseRedisConfig(process.env);
   const redis = connectRedis(config);
-  redis.on("error", () => undefined);
+  let reason = "";
+  redis.on("error", ({ message }) => {
+    reason = ` (${message})`;
+  });
   const store = createStore(redis, { minReplicas: minReplicasOf(config) });
   try {
     for await (const line of lines({ store, sink: process.env["K_SINK"] })) {
       if (!process.stdout.write(`${line}\n`)) await once(process.stdout, "drain");
     }
+  } catch (error) {
+    if (error instanceof Problem) throw new Refusal(error.message + reason);
+    throw error;
   } finally {
     redis.disconnect();
   }

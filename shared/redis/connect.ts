@@ -1,5 +1,6 @@
 /** The one connection of a process, made again for ever: to a single Redis, to whoever is master, or to a Redis Cluster. */
 import { createConnection } from "node:net";
+import { setTimeout as delay } from "node:timers/promises";
 import { type ConnectionOptions, connect as connectTls } from "node:tls";
 import { AbstractConnector, Cluster, Redis, type RedisOptions } from "ioredis";
 import type { RedisConfig } from "../redis-config.ts";
@@ -121,6 +122,8 @@ function masterConnector(find: FindMaster, tls: ConnectionOptions | undefined) {
     override async connect(emit: (type: string, error: Error) => void) {
       this.connecting = true;
       for (;;) {
+        // Rounds begin so far apart at least; one in which somebody hangs takes longer by itself.
+        const next = delay(retryDelay());
         const master = await find().catch((error) => error as Error);
         if (!this.connecting) throw new Error("Connection is closed.");
         if (!(master instanceof Error)) {
@@ -131,7 +134,7 @@ function masterConnector(find: FindMaster, tls: ConnectionOptions | undefined) {
           return this.stream;
         }
         emit("error", master);
-        await new Promise((resolve) => setTimeout(resolve, retryDelay()));
+        await next;
       }
     }
   };

@@ -34,9 +34,9 @@ afterAll(async () => {
   await cleanUp();
 });
 
-async function admin(args: readonly string[], env: Record<string, string> = {}) {
+async function admin(args: readonly string[], env: Record<string, string | undefined> = {}) {
   const program = runScript("shared/node/admin.ts", { args, env: { REDIS_URL: redis.url, ...env } });
-  const { code, stdout, stderr } = await program.ended();
+  const { code, stdout, stderr } = await program.ended(25_000);
   return { code, said: stdout + stderr };
 }
 async function listed(...args: string[]) {
@@ -53,6 +53,17 @@ const keep = (id: string, body = "[1]", headers: Record<string, string> = {}) =>
   const bytes = new TextEncoder().encode(body);
   return createDeadLetters(store).keep(readDeadLetter(all, { bytes, length: bytes.length }));
 };
+
+test("without a Redis a command says why, and ends", async () => {
+  const ways = ["REDIS_NODES", "REDIS_CLUSTER_NODES"];
+  const endings = ways.map((way) =>
+    admin(["list-dead-letters"], { REDIS_URL: undefined, [way]: "127.0.0.1:1" }),
+  );
+  for (const { code, said } of await Promise.all(endings)) {
+    expect(code).toBe(1);
+    expect(said).toMatch(/^The store cannot serve this now \(.+\)\n$/);
+  }
+});
 
 test("dead letters are listed, the newest first, with the reason, and their bodies in part", async () => {
   await redis.redis.del("dead-letters");

@@ -1,5 +1,6 @@
 /** What becomes of an operation when something happens to Redis: real servers, real replicas, real connections that break. */
 
+import { type AddressInfo, createServer, type Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
@@ -216,6 +217,28 @@ test("an outage keeps nothing of the many operations that it refuses", async () 
   expect((await refuseMany()) - first).toBeLessThan(3_000_000);
 });
 
+test("at an address that takes connections and says nothing another one is tried, by TLS or without", async () => {
+  await Promise.all(
+    ["redis", "rediss"].map(async (scheme) => {
+      const silent = createServer();
+      const connections: Socket[] = [];
+      const twice = new Promise<void>((resolve) => {
+        silent.on("connection", (socket) => {
+          if (connections.push(socket.on("error", () => undefined)) === 2) resolve();
+        });
+      });
+      await new Promise<void>((resolve) => silent.listen(0, "127.0.0.1", resolve));
+      const { port } = silent.address() as AddressInfo;
+      const redis = connectRedis(parseRedisConfig({ REDIS_URL: `${scheme}://127.0.0.1:${port}` }));
+      redis.on("error", () => undefined);
+      await twice;
+      redis.disconnect();
+      for (const socket of connections) socket.destroy();
+      silent.close();
+    }),
+  );
+});
+
 test("a server that hangs is given up, and the next operation is answered by whoever takes over", async () => {
   const other = await startServer();
   const follower = await startReplica(other);
@@ -234,15 +257,23 @@ test("a server that hangs is given up, and the next operation is answered by who
   for (const { admin } of [other, follower]) admin.disconnect();
 });
 
-test("a master that became a replica is left for the new one, and what it refused is done there", async () => {
-  const [one, two] = [await startServer(), await startServer()];
-  const { store } = await open({ REDIS_NODES: [one.address, two.address].join(), REDIS_MIN_REPLICAS: "0" });
-  await create(store, "before");
-  await one.admin.replicaof(two.host, two.port);
-  await create(store, "after");
-  expect(await two.admin.exists("{s1}:after:tenant")).toBe(1);
-  for (const { admin } of [one, two]) admin.disconnect();
-});
+test.each<[string, Record<string, string>, boolean]>([
+  ["became a replica", {}, true],
+  ["became a replica and has lost its own master", { "replica-serve-stale-data": "no" }, true],
+  ["has lost its replicas", { "min-replicas-to-write": "1" }, false],
+])(
+  "a master that %s is left for the new one, and what it refused is done there",
+  async (_, settings, follows) => {
+    const [one, two] = [await startServer(), await startServer()];
+    const { store } = await open({ REDIS_NODES: [one.address, two.address].join(), REDIS_MIN_REPLICAS: "0" });
+    await create(store, "before");
+    for (const [name, value] of Object.entries(settings)) await one.admin.config("SET", name, value);
+    if (follows) await one.admin.replicaof("127.0.0.1", 1);
+    await create(store, "after");
+    expect(await two.admin.exists("{s1}:after:tenant")).toBe(1);
+    for (const { admin } of [one, two]) admin.disconnect();
+  },
+);
 
 test("scripts that a new master does not know are sent again whole", async () => {
   const { store } = await overNodes();
