@@ -4,7 +4,7 @@
  */
 import type { AuditAction } from "./audit.ts";
 import type { Permission } from "./permissions.ts";
-import { background, hashing, quick, reading, type Scaling, shipping } from "./scaling.ts";
+import { background, hashing, proving, quick, reading, type Scaling, shipping } from "./scaling.ts";
 
 /** What a function answers on. */
 export interface Endpoint {
@@ -149,7 +149,7 @@ export const routes = [
     target: "audit",
     audit: "verify_audit",
     summary: "Prove that no audit entry is missing",
-    scaling: reading,
+    scaling: proving,
   },
   {
     id: "audit-relay",

@@ -45,6 +45,9 @@ export const hashing: Scaling = {
 /** Pages of the audit trail out of Redis and Loki: seldom, and each up to some MiB. */
 export const reading: Scaling = { ...quick, concurrency: 20, maxPods: 5 };
 
+/** Proofs that a trail is whole: 50,000 numbers each, out of ten answers of Loki of some MiB. 4 at once: 320 MiB; 20: 560. */
+export const proving: Scaling = { ...reading, concurrency: 4 };
+
 /**
  * A delivery is an open request until Loki has its entries. Many in few pods, so that they share batches; a pod holds up to
  * 64 MB of entries, which take twice their bytes. A request may take longer than the Trigger waits for it.
