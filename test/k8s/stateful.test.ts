@@ -119,12 +119,18 @@ for (const [name, variant] of Object.entries(variants)) {
       const [{ command, lifecycle, startupProbe }] = template.spec.containers;
       const stop = lifecycle?.preStop.exec?.command[1] ?? "";
       expect(stop).toMatch(isCluster ? /\/stop-cluster\.sh$/ : /\/stop-redis\.sh$/);
-      const handover = [...(files[stop.replace("/etc/redis/", "")] ?? "").matchAll(/until_true (\d+)/g)];
-      expect(handover.length).toBeGreaterThan(0);
-      const longest = handover.reduce((sum, [, bound]) => sum + Number(bound), 0);
-      const shutdown = seconds("redis.conf", /^shutdown-timeout (\d+)$/m);
-      // Each step asks every node, within 2 s each.
-      expect(template.spec.terminationGracePeriodSeconds).toBeGreaterThanOrEqual(2 * (longest + shutdown));
+      const script = files[stop.replace("/etc/redis/", "")] ?? "";
+      const valueOf = (variable = "") => new RegExp(`^${variable}=(\\d+)$`, "m").exec(script)?.[1];
+      const bounds = [...script.matchAll(/until_true (?:(\d+)|"\$(\w+)")/g)].map(([, bound, variable]) =>
+        Number(bound ?? valueOf(variable)),
+      );
+      expect(bounds.length).toBeGreaterThan(0);
+      const longest = bounds.reduce(
+        (sum, bound) => sum + bound,
+        seconds("redis.conf", /^shutdown-timeout (\d+)$/m),
+      );
+      // With room to spare: a node that does not answer is asked for 2 s.
+      expect(template.spec.terminationGracePeriodSeconds).toBeGreaterThanOrEqual(1.25 * longest);
       const start = files[command[1]?.replace("/etc/redis/", "") ?? ""] ?? "";
       const waits = [...start.matchAll(/^(?:PATIENCE|GRACE)=(\d+)$/gm)].map(([, bound]) => Number(bound));
       expect(waits.length).toBeGreaterThan(0);
