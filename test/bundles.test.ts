@@ -154,7 +154,7 @@ test.each(routes.map(({ id }) => id))("%s.js answers its endpoint, and ends on S
   expect((await program.ended()).code).toBe(0);
 });
 
-test.each(eventRoutes)("$id.js takes events, and ends on SIGTERM", async ({ id, path }) => {
+test.each(eventRoutes)("the bundle of $id takes events, and ends on SIGTERM", async ({ id, path }) => {
   const { program, origin } = await start(id);
   const { status } = await send(origin, "POST", path, { json: {} });
   // Those that read the event refuse one that is not ours; the others are only called by it.

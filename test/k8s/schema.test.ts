@@ -34,12 +34,15 @@ function problemsOf(objects: readonly Manifest[]): string[] {
       return `export const object${at}: ${type} = ${JSON.stringify(one)};`;
     });
     writeFileSync(join(folder, "objects.ts"), lines.join("\n"));
-    const { stdout } = spawnSync(
+    const { stdout, status } = spawnSync(
       join(packages, ".bin/tsc"),
       ["--noEmit", "--strict", "--skipLibCheck", "--types", "", "objects.ts"],
       { cwd: folder, encoding: "utf8", timeout: 30_000 },
     );
-    return stdout.split("\n").filter(Boolean);
+    const problems = stdout.split("\n").filter(Boolean);
+    // Out of time, or not a compiler: silence is no consent then.
+    if ((status === 0) !== (problems.length === 0)) throw new Error(`tsc ended with ${status}`);
+    return problems;
   } finally {
     rmSync(folder, { recursive: true });
   }
