@@ -18,10 +18,10 @@ const throughNginx = {
 export default defineConfig({
   test: {
     // Real processes and real password hashes on two cores; nothing here measures time.
-    testTimeout: 30_000,
-    hookTimeout: 60_000,
+    testTimeout: 60_000,
+    hookTimeout: 120_000,
     // Long enough for the slowest machine: what is waited for ends the wait.
-    expect: { poll: { timeout: 25_000, interval: 10 } },
+    expect: { poll: { timeout: 50_000, interval: 10 } },
     // Without nginx test/gateway.test.ts says so.
     projects: (nginxBinary() === undefined ? [everywhere] : [everywhere, throughNginx]).map((test) => ({
       extends: true as const,

@@ -58,11 +58,11 @@ describe.skipIf(!hasPrometheus)(
       const traffic = scene.traffic();
       prometheus = await startPrometheus(scene.ports, scene.hosts);
       await traffic;
-      await until("Prometheus to have asked all", allIsWell, 40_000);
+      await until("Prometheus to have asked all", allIsWell);
       await scene.trouble();
       // A test below says which are missing.
       await until("all alerts", allIsRaised).catch(() => undefined);
-    }, 120_000);
+    });
     afterAll(() => scene?.stop());
 
     test("it asks each function's own port and queue-proxy, and Knative, under their names; and nobody else", async () => {

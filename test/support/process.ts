@@ -20,7 +20,7 @@ const binaries = join(repository, "node_modules/.bin");
 /** Milliseconds between two looks at a condition. */
 const POLL = 20;
 /** Milliseconds: less than a test may take, so that what was waited for is named, and enough for the slowest machine. */
-const PATIENCE = 25_000;
+const PATIENCE = 50_000;
 
 /** Wait until `look` finds something. @throws naming `what` when that takes longer than `timeout` milliseconds */
 export async function until<T>(
