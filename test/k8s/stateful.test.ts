@@ -120,9 +120,9 @@ for (const [name, variant] of Object.entries(variants)) {
       const stop = lifecycle?.preStop.exec?.command[1] ?? "";
       expect(stop).toMatch(isCluster ? /\/stop-cluster\.sh$/ : /\/stop-redis\.sh$/);
       const script = files[stop.replace("/etc/redis/", "")] ?? "";
-      const valueOf = (variable = "") => new RegExp(`^${variable}=(\\d+)$`, "m").exec(script)?.[1];
+      const settingOf = (variable = "") => new RegExp(`^${variable}=(\\d+)$`, "m").exec(script)?.[1];
       const bounds = [...script.matchAll(/until_true (?:(\d+)|"\$(\w+)")/g)].map(([, bound, variable]) =>
-        Number(bound ?? valueOf(variable)),
+        Number(bound ?? settingOf(variable)),
       );
       expect(bounds.length).toBeGreaterThan(0);
       const longest = bounds.reduce(
