@@ -7,7 +7,6 @@ import { entriesOf, HOUR } from "./support/loki-tools.ts";
 import { startPipeline } from "./support/pipeline.ts";
 
 type Pipeline = Awaited<ReturnType<typeof startPipeline>>;
-const within = { timeout: 15_000, interval: 100 };
 
 /** As an outage leaves them: `count` entries of this action in the outbox, the first of them `age` ms old. */
 async function leave({ api }: Pipeline, tenant: TestTenant, count: number, age: number): Promise<void> {
@@ -39,10 +38,10 @@ forEachLoki({}, ({ loki }) => {
     await leave(pipeline, tenant, 800, 3 * HOUR);
     await api.send("GET", "/users/me", { as: tenant.user.token });
     const { seqs } = pipeline.loki.tenant(tenant.id);
-    await expect.poll(seqs, within).toContain(801);
+    await expect.poll(seqs).toContain(801);
     // What has waited for less than that can still come, as always, with the next round of the relay.
     await pipeline.tick("audit-relay");
-    await expect.poll(() => pipeline.waiting(tenant), within).toBe(0);
+    await expect.poll(() => pipeline.waiting(tenant)).toBe(0);
     expect(await api.redis.hlen(tenant.keys.quarantine)).toBe(0);
     expect(await seqs()).toHaveLength(801);
   });

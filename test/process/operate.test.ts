@@ -36,7 +36,7 @@ afterAll(async () => {
 
 async function admin(args: readonly string[], env: Record<string, string | undefined> = {}) {
   const program = runScript("shared/node/admin.ts", { args, env: { REDIS_URL: redis.url, ...env } });
-  const { code, stdout, stderr } = await program.ended(25_000);
+  const { code, stdout, stderr } = await program.ended();
   return { code, said: stdout + stderr };
 }
 async function listed(...args: string[]) {
