@@ -45,8 +45,8 @@ export const hashing: Scaling = {
 /** Pages of the audit trail out of Redis and Loki: seldom, and each up to some MiB. */
 export const reading: Scaling = { ...quick, concurrency: 20, maxPods: 5 };
 
-/** Proofs that a trail is whole: 50,000 numbers each, out of ten answers of Loki of some MiB. 4 at once: 320 MiB; 20: 560. */
-export const proving: Scaling = { ...reading, concurrency: 4 };
+/** Proofs that a trail is whole: 50,000 numbers each, out of ten answers of Loki of some MiB. 8 at once: 520 MiB; 20: 660. */
+export const proving: Scaling = { ...reading, concurrency: 8, memoryLimitMiB: 768 };
 
 /**
  * A delivery is an open request until Loki has its entries. Many in few pods, so that they share batches; a pod holds up to
