@@ -90,6 +90,7 @@ export async function startWriters({ tenants, revoker, functions }: Scene) {
     const requestId = `setup-${id}-${process.hrtime.bigint()}`;
     const options = { as: token, headers: { "x-request-id": requestId }, json: { name: requestId } };
     const { status, body } = await send(origins[0] ?? "", "POST", "/api-keys", options);
+    if (status !== 201) throw new Error(`no API key before the faults: ${status} ${body?.code}`);
     setUp.push({
       ...{ requestId, tenant: id, writer: "setup", action: "create_api_key", target: body.key_id },
       ...{ outcome: "acknowledged", status },
