@@ -37,8 +37,7 @@ const serving = [
   ...store,
   ...["@hono/node-server", "hono"],
   ...["@pinojs/redact", "atomic-sleep", "on-exit-leak-free", "pino", "pino-std-serializers"],
-  ...["quick-format-unescaped", "safe-stable-stringify", "sonic-boom", "thread-stream"],
-  ...["@opentelemetry/api", "bintrees", "prom-client", "tdigest"],
+  ...["quick-format-unescaped", "safe-stable-stringify", "sonic-boom", "prom-client"],
 ];
 const cloudevents = ["ajv", "ajv-formats", "bignumber.js", "cloudevents", "json-bigint", "uuid"];
 

@@ -1,10 +1,7 @@
 /** Loki's HTTP API: push a batch, read a range. Connections are kept alive by fetch's pool, one per request in flight. */
 import { promisify } from "node:util";
-import { gzip } from "node:zlib";
 import * as z from "zod";
 import { Problem } from "../problems.ts";
-
-const compress = promisify(gzip);
 
 /** Milliseconds for one request, its answer read. Loki answers a push of 1 MB in tens of milliseconds. */
 const DEFAULT_TIMEOUT = 10_000;
@@ -67,6 +64,8 @@ interface Options {
 
 /** @param url validated here, so that a wrong one fails at the start and not at the first push */
 export function createLokiClient({ url, timeoutMs = DEFAULT_TIMEOUT }: Options): LokiClient {
+  // Loaded where there is a Loki: it takes a function's start some milliseconds.
+  const compress = promisify(process.getBuiltinModule("node:zlib").gzip);
   const base = url.replace(/\/+$/, "");
   const pushUrl = new URL(`${base}/loki/api/v1/push`);
   const rangeUrl = new URL(`${base}/loki/api/v1/query_range`);

@@ -29,12 +29,20 @@ const lazy: Readonly<Record<string, (functions: readonly Servable[]) => boolean>
 };
 
 /**
- * What packages load and nothing here uses, 5 ms of a function's start: `debug` looks for colours of a terminal,
- * @hono/node-server for requests of HTTP/2, which our servers do not speak.
+ * What packages load and nothing here uses, a tenth of a function's start: `debug` looks for colours of a terminal,
+ * @hono/node-server for requests of HTTP/2, which our servers do not speak; pino can write in threads, and asks whether it
+ * is in one; prom-client has summaries, pushes, and reads traces.
  */
 const unused: Readonly<Record<string, string>> = {
   "supports-color": "export {};",
   "node:http2": "export class Http2ServerRequest {} export const constants = {};",
+  "thread-stream": "export {};",
+  worker_threads: "export const isMainThread = true;",
+  tdigest: "export {};",
+  "./lib/pushgateway": "export {};",
+  "@opentelemetry/api": "export {};",
+  // Of sonic-boom, for one condition.
+  assert: "module.exports = (holds, message) => { if (!holds) throw new Error(message); };",
 };
 
 /** The bill of materials; a folder that has one is ours. */
