@@ -93,7 +93,9 @@ describe.skipIf(!hasPrometheus)(
       await expect
         .poll(() => growth("requests_total", "function", "status"))
         .toMatchObject({ ...scene.answered, "none 404": 1 });
-      expect(scene.answered).toMatchObject({ "data-get 503": 15, "token-issue 429": 108 });
+      expect(scene.answered["token-issue 429"]).toBe(108);
+      // Without Redis; on a busy machine some also while it hung.
+      expect(scene.answered["data-get 503"]).toBeGreaterThanOrEqual(15);
     });
 
     test("each start of a process is counted", async () => {
