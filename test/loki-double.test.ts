@@ -1,5 +1,5 @@
 /** What the double of Loki can be made to do that a real one cannot be asked for. */
-import { createServer } from "node:http";
+import { createServer, type RequestListener } from "node:http";
 import type { AddressInfo } from "node:net";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { pushBody } from "../shared/loki.ts";
@@ -50,15 +50,49 @@ test("one tenant is held while another goes on", async () => {
   expect((await held.push(pushBody(entriesOf(held.tenant, 1)))).status).toBe(204);
 });
 
+/** Something in front of Loki, or in its place. */
+async function startProxy(answer: RequestListener) {
+  const proxy = createServer(answer);
+  await new Promise<void>((resolve) => proxy.listen(0, "127.0.0.1", resolve));
+  return {
+    client: createLokiClient({ url: `http://127.0.0.1:${(proxy.address() as AddressInfo).port}` }),
+    stop() {
+      proxy.closeAllConnections();
+      proxy.close();
+    },
+  };
+}
+
 test.each([
   ["7", { retryAfterMs: 7_000 }],
   ["Wed, 21 Oct 2026 07:28:00 GMT", {}],
   ["-1", {}],
 ])("Retry-After: %s of a proxy in front of Loki is told with the answer", async (value, told) => {
-  const proxy = createServer((_, answer) => answer.writeHead(429, { "retry-after": value }).end("slowly"));
-  await new Promise<void>((resolve) => proxy.listen(0, "127.0.0.1", resolve));
-  const client = createLokiClient({ url: `http://127.0.0.1:${(proxy.address() as AddressInfo).port}` });
-  expect(await client.push("acme", "{}")).toEqual({ status: 429, text: "slowly", ...told });
-  proxy.closeAllConnections();
-  proxy.close();
+  const proxy = await startProxy((_, answer) =>
+    answer.writeHead(429, { "retry-after": value }).end("slowly"),
+  );
+  expect(await proxy.client.push("acme", "{}")).toEqual({ status: 429, text: "slowly", ...told });
+  proxy.stop();
+});
+
+test("a redirection is not followed: a tenant's entries go nowhere but to Loki", async () => {
+  const paths: (string | undefined)[] = [];
+  const proxy = await startProxy((request, answer) => {
+    paths.push(request.url);
+    answer.writeHead(307, { location: "/elsewhere" }).end();
+  });
+  expect((await proxy.client.push("acme", "{}")).status).toBe(307);
+  expect(paths).toEqual(["/loki/api/v1/push"]);
+  proxy.stop();
+});
+
+test("of an answer without end the beginning is read", async () => {
+  const proxy = await startProxy((_, answer) => {
+    answer.writeHead(400);
+    const more = () => answer.write("x".repeat(50_000), (error) => error ?? more());
+    more();
+  });
+  const { status, text } = await proxy.client.push("acme", "{}");
+  expect([status, text.length < 1_000_000]).toEqual([400, true]);
+  proxy.stop();
 });

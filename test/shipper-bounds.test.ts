@@ -77,6 +77,22 @@ describe("room", () => {
     expect(rig.pushes.length).toBe(asked);
   });
 
+  test("who finds no room looks for what nobody waits for once a second, not for each delivery", async () => {
+    const rig = createRig({ answer: () => 403, limits: { maxEntries: 10, patienceMs: 600 } });
+    rig.send("held", entriesOf("held", 1, 10));
+    const send = async () => {
+      const sent = rig.send("acme", [entryOf("acme", 1)]);
+      await rig.clock.advance(0);
+      return sent.outcome;
+    };
+    await rig.clock.advance(500);
+    expect(await send()).toBe("full");
+    await rig.clock.advance(999);
+    expect(await send()).toBe("full");
+    await rig.clock.advance(1);
+    expect(await send()).toBe("pending");
+  });
+
   test("what is in flight is not dropped, and counted once", async () => {
     const answer = ({ tenant }: Push) => (tenant === "acme" ? { after: 10_000, status: 204 } : 204);
     const rig = createRig({ answer, limits: { maxEntries: 10, patienceMs: 1_000 } });
