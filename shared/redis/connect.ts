@@ -17,7 +17,7 @@ const SILENCE_TIMEOUT = 1_500;
  * Milliseconds for what is under way on a connection that is given up, because its server is not the master: it closes
  * when it has answered, and each caller learns that nothing happened. Cut off at once, their outcomes would be unknown.
  */
-const LAST_ANSWERS = 500;
+const LAST_ANSWERS = 1_000;
 /** Milliseconds between looks at a server that still loads its data: its own estimate can be seconds too long. */
 const LOADING_CHECK = 250;
 /** Milliseconds between attempts: drawn between these, so that processes that lost the same master do not return as one. */

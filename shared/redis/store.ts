@@ -65,10 +65,12 @@ export function createStore(redis: Redis | Cluster, { minReplicas, observe }: Op
   async function replicated<T>(node: Redis, send: () => Promise<T>): Promise<T> {
     if (minReplicas === 0) return send();
     const answer = send();
-    const [reply, confirmed] = await Promise.allSettled([answer, confirm(node)]);
-    if (reply.status === "rejected") throw reply.reason;
-    if (confirmed.status === "rejected") throw confirmed.reason;
-    return reply.value;
+    const confirmed = confirm(node);
+    // Of what was refused nobody asks.
+    confirmed.catch(() => undefined);
+    const reply = await answer;
+    await confirmed;
+    return reply;
   }
 
   /**
