@@ -9,8 +9,8 @@ import { loadScript, type ScriptName } from "./scripts.ts";
 /** Milliseconds from being asked to giving up, whatever happens in between: another connection, another try, an answer. */
 const PATIENCE = 1_800;
 /**
- * Milliseconds of them that Redis has at least. What would be sent with less left is refused: unanswered in time it would
- * break the connection for all, and who waited longest in an outage is served by the new one first.
+ * Milliseconds of them that Redis has at least. What would be sent with less left is refused: unanswered in time, it would
+ * break a connection that has just been made again, for all who waited for it.
  */
 const ANSWER_TIME = 300;
 /** Milliseconds before what was refused is tried again. */
