@@ -92,6 +92,17 @@ test("every metric that a query uses is one that the code exports", () => {
   for (const name of recorded) expect([name, names.has(name)]).toEqual([name, true]);
 });
 
+test("no recorded window ends before all that was asked in it has been answered: a scrape interval ago", () => {
+  const seconds = (text: string) => Number(/^(\d+)s$/.exec(text)?.[1]);
+  const { scrape_interval } = parse(read("k8s/prometheus/prometheus.yml")).global;
+  // Which of two ranges is read: that of this minute, or all before it, which ends a minute earlier.
+  const ends = [...read("k8s/prometheus/rules/recording.yml").matchAll(/\[(1m|1h)\](?: offset (\w+))?/g)];
+  expect(ends.length).toBeGreaterThan(50);
+  const since = { "1m": seconds(scrape_interval), "1h": seconds(scrape_interval) + 60 };
+  for (const [, range, offset = "0s"] of ends)
+    expect([range, seconds(offset)]).toEqual([range, since[range as keyof typeof since]]);
+});
+
 test("no query adds up or shows pods: they come and go", () => {
   const queries = [...dashboards.flatMap(queriesOf), ...alerts];
   for (const { expr } of queries)

@@ -15,7 +15,9 @@ const header = `# Made by \`npm run generate\` from what dashboards and alerts u
 #
 # By how much each counter has grown in the last minute. rate() and increase() begin with a series' second sample, and a
 # pod that starts for a request is first asked after it: with functions that scale to zero they miss most of what happens.
-# Windows of one minute, recorded every minute, do not overlap, so they can be summed up over any time.
+# Windows of one minute, recorded every minute, do not overlap, so they can be summed up over any time. They end a scrape
+# interval ago: what is scraped is stored under the time at which that began, once it has been answered, and what was not yet
+# there at the end of its window would be missing for ever.
 groups:
   - name: latchkey-growth
     interval: 1m
@@ -24,15 +26,15 @@ groups:
       # process has counted before Prometheus met it did not happen in this minute.
       - record: latchkey:known_process
         expr: |
-          last_over_time(process_start_time_seconds{job="latchkey"}[1h] offset 1m)
-            or last_over_time(process_start_time_seconds{job="latchkey"}[1m]) > time() - 120
+          last_over_time(process_start_time_seconds{job="latchkey"}[1h] offset 75s)
+            or last_over_time(process_start_time_seconds{job="latchkey"}[1m] offset 15s) > time() - 135
       # Cold starts, and containers that were started again.
       - record: latchkey:${PROCESS_STARTS}:increase1m
         expr: |
           count without (instance, revision) (
-            last_over_time(process_start_time_seconds{job="latchkey"}[1m])
-              unless last_over_time(process_start_time_seconds{job="latchkey"}[1m])
-                == last_over_time(process_start_time_seconds{job="latchkey"}[1h] offset 1m)
+            last_over_time(process_start_time_seconds{job="latchkey"}[1m] offset 15s)
+              unless last_over_time(process_start_time_seconds{job="latchkey"}[1m] offset 15s)
+                == last_over_time(process_start_time_seconds{job="latchkey"}[1h] offset 75s)
               and on (instance) latchkey:known_process
           )
       # Now less what it was a minute ago; where there was nothing, or more (it was started again), all of it.
@@ -48,8 +50,8 @@ export function recordingRules(texts: readonly string[]): string {
 const rule = (name: string): string => `      - record: latchkey:${name}:increase1m
         expr: |
           sum without (instance, revision) (
-            last_over_time(latchkey_${name}[1m])
-              - (last_over_time(latchkey_${name}[1h] offset 1m) <= last_over_time(latchkey_${name}[1m]))
-            or last_over_time(latchkey_${name}[1m]) and on (instance) latchkey:known_process
+            last_over_time(latchkey_${name}[1m] offset 15s)
+              - (last_over_time(latchkey_${name}[1h] offset 75s) <= last_over_time(latchkey_${name}[1m] offset 15s))
+            or last_over_time(latchkey_${name}[1m] offset 15s) and on (instance) latchkey:known_process
           )
 `;
