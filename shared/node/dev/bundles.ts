@@ -29,20 +29,21 @@ const lazy: Readonly<Record<string, (functions: readonly Servable[]) => boolean>
 };
 
 /**
- * What packages load and nothing here uses, a tenth of a function's start: `debug` looks for colours of a terminal,
- * @hono/node-server for requests of HTTP/2, which our servers do not speak; pino can write in threads, and asks whether it
- * is in one; prom-client has summaries, pushes, and reads traces.
+ * What packages load and nothing here uses, a tenth of a function's start, by the package: `debug` looks for colours of a
+ * terminal, @hono/node-server for requests of HTTP/2, which our servers do not speak; pino can write in threads, and asks
+ * whether it is in one; prom-client has summaries, pushes, and reads traces.
  */
-const unused: Readonly<Record<string, string>> = {
-  "supports-color": "export {};",
-  "node:http2": "export class Http2ServerRequest {} export const constants = {};",
-  "thread-stream": "export {};",
-  worker_threads: "export const isMainThread = true;",
-  tdigest: "export {};",
-  "./lib/pushgateway": "export {};",
-  "@opentelemetry/api": "export {};",
-  // Of sonic-boom, for one condition.
-  assert: "module.exports = (holds, message) => { if (!holds) throw new Error(message); };",
+const unused: Readonly<Record<string, Readonly<Record<string, string>>>> = {
+  debug: { "supports-color": "export {};" },
+  "@hono/node-server": {
+    "node:http2": "export class Http2ServerRequest {} export const constants = {};",
+  },
+  pino: { "thread-stream": "export {};", worker_threads: "export const isMainThread = true;" },
+  "prom-client": {
+    tdigest: "export {};",
+    "./lib/pushgateway": "export {};",
+    "@opentelemetry/api": "export {};",
+  },
 };
 
 /** The bill of materials; a folder that has one is ours. */
@@ -147,12 +148,14 @@ function entry(name: string): string {
 const leaveOut = (functions: readonly Servable[]): Plugin => ({
   name: "leave-out",
   setup({ onResolve, onLoad }) {
-    onResolve({ filter: /./ }, ({ kind, path }) => {
-      if (Object.hasOwn(unused, path)) return { path, namespace: "unused" };
+    onResolve({ filter: /./ }, ({ importer, kind, path }) => {
+      const from = Object.keys(unused).find((name) => importer.includes(`/node_modules/${name}/`));
+      const instead = from === undefined ? undefined : unused[from]?.[path];
+      if (instead !== undefined) return { path, namespace: "unused", pluginData: instead };
       const isNeeded = kind !== "dynamic-import" || (lazy[path]?.(functions) ?? true);
       return isNeeded ? undefined : { path, namespace: "left-out" };
     });
-    onLoad({ filter: /./, namespace: "unused" }, ({ path }) => ({ contents: unused[path] ?? "" }));
+    onLoad({ filter: /./, namespace: "unused" }, ({ pluginData }) => ({ contents: pluginData }));
     onLoad({ filter: /./, namespace: "left-out" }, ({ path }) => ({
       contents: `throw new Error(${JSON.stringify(`${path} is no part of this bundle`)});`,
     }));

@@ -6,12 +6,17 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import type { AddressInfo } from "node:net";
 import { createInterface } from "node:readline";
+import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { type Endpoint, eventRoutes, routes } from "../../routes.ts";
 import { createTokenIssuer } from "../../tokens.ts";
 import { bundleNames, bundlePath } from "./bundles.ts";
 import { makeSecrets } from "./make-secrets.ts";
 import { startRedisDouble } from "./redis-double.ts";
+
+/** Milliseconds between two looks whether a program is ready, and how often it is asked: half a minute. */
+const POLL = 50;
+const MAX_TRIES = 600;
 
 const [folder] = process.argv.slice(2);
 if (folder === undefined) throw new Error("Expected a folder");
@@ -43,8 +48,8 @@ for (const name of bundleNames) {
   for await (const line of createInterface(program.stdout)) {
     const { port, msg } = JSON.parse(line);
     if (msg !== "listening") continue;
-    await request(`http://127.0.0.1:${port}`, endpoints.find(({ id }) => id === name) ?? routes[0]);
-    program.kill("SIGTERM");
+    const endpoint = endpoints.find(({ id }) => id === name) ?? routes[0];
+    await request(`http://127.0.0.1:${port}`, endpoint).finally(() => program.kill("SIGTERM"));
   }
   const [code] = await ended;
   if (code !== (name === "admin" ? 1 : 0)) throw new Error(`${name} ended with ${code}`);
@@ -52,12 +57,17 @@ for (const name of bundleNames) {
 redis.close();
 
 async function request(origin: string, { method, path }: Endpoint): Promise<void> {
-  // Kubernetes asks for it before it lets a request through.
-  await fetch(`${origin}/health/readiness`);
+  // As Kubernetes does before it lets a request through.
+  for (let tries = 0; !(await fetch(`${origin}/health/readiness`)).ok; tries += 1) {
+    if (tries === MAX_TRIES) throw new Error(`${path}: not ready`);
+    await delay(POLL);
+  }
   const response = await fetch(`${origin}${path.replaceAll(/\{\w+\}/g, "x")}`, {
     method,
     headers: { authorization: `Bearer ${token}`, "content-type": "application/json" },
     ...(method === "GET" ? {} : { body: "{}" }),
   });
+  // Not found or not valid, but a failure would leave out what comes after it.
+  if (response.status >= 500) throw new Error(`${path}: ${response.status} ${await response.text()}`);
   await response.arrayBuffer();
 }

@@ -12,6 +12,7 @@ const replies: Readonly<Record<string, (port: number) => string>> = {
   SENTINEL: (port) => list("127.0.0.1", String(port)),
   WAIT: () => ":1\r\n",
   EVALSHA: () => list("not_found", "t"),
+  ZRANGEBYSCORE: () => list(),
 };
 
 /** A server that must be closed, at a port that its address tells. */
