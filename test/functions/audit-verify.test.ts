@@ -2,6 +2,7 @@ import { afterAll, expect, test } from "vitest";
 import type { AuditEntry } from "../../shared/audit.ts";
 import { seqOf } from "../../shared/redis/keys.ts";
 import { createHarness } from "../support/harness.ts";
+import { until } from "../support/process.ts";
 
 const api = await createHarness();
 afterAll(() => api.close());
@@ -40,8 +41,14 @@ test("with more in the outbox than one look takes, only what is missing is a gap
 
 test("a range that holds the first number or the last is whole only with it, and both only where there are such", async () => {
   const tenant = await api.newTenant();
-  for (let i = 0; i < 4; i += 1) await api.send("GET", "/users/me", { as: tenant.user.token });
-  const times = (await api.trail(tenant)).map(({ timestamp }) => timestamp);
+  const operate = () => api.send("GET", "/users/me", { as: tenant.user.token });
+  const lastTime = async () => (await api.trail(tenant)).at(-1)?.timestamp as string;
+  for (let i = 0; i < 3; i += 1) await operate();
+  const third = await lastTime();
+  // A range from the fourth entry on is not to hold the third one too.
+  await until("the next millisecond", () => Date.now() > Date.parse(third));
+  await operate();
+  const fourth = await lastTime();
   const lose = async (...seqs: number[]) => {
     for (const [id] of await api.redis.xrange(tenant.keys.outbox, "-", "+"))
       if (seqs.includes(seqOf(id))) await api.redis.xdel(tenant.keys.outbox, id);
@@ -58,10 +65,10 @@ test("a range that holds the first number or the last is whole only with it, and
   expect(await gapsOf(`from=${born}&to=9999-12-31T23:59:59Z`)).toEqual(ends);
   // That was number 5.
   await lose(5);
-  expect(await gapsOf(`from=${times[3]}`)).toEqual([{ from: 5, to: 5 }]);
+  expect(await gapsOf(`from=${fourth}`)).toEqual([{ from: 5, to: 5 }]);
   await lose(6);
   await api.redis.hset(tenant.keys.quarantine, "6-1", "{}");
-  expect(await gapsOf(`from=${times[3]}`)).toEqual([]);
+  expect(await gapsOf(`from=${fourth}`)).toEqual([]);
   expect(await gapsOf("from=9999-12-31T23:59:59Z")).toEqual([]);
   expect(await gapsOf(`to=${born}`)).toEqual([]);
 });
