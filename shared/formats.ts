@@ -7,11 +7,11 @@ export const tenantId = z.string().regex(/^[a-z0-9][a-z0-9-]{0,62}$/);
 /** RFC 3339, UTC, milliseconds: `2026-01-31T12:00:00.000Z`. */
 export const timestamp = z.iso.datetime({ precision: 3 });
 
-/** RFC 3339 as callers write it: any offset, a fraction of any length that fits. */
+/** RFC 3339 as callers write it: any offset, a fraction of any length that fits. Of what is none nothing else is said. */
 export const anyTimestamp = z
   .string()
-  .max(40)
-  .pipe(z.iso.datetime({ offset: true }));
+  .max(40, { abort: true })
+  .pipe(z.iso.datetime({ offset: true, abort: true }));
 export const toTimestamp = (milliseconds: number): string => new Date(milliseconds).toISOString();
 
 /** UTF-8 length of a string in bytes. */

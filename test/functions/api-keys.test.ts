@@ -146,6 +146,14 @@ test("after a new pepper old keys still work, and from their next use on without
   expect(await api.redis.hget(tenant.keys.apiKeys, `${key.id}.hash`)).toBe(expected?.hash);
 });
 
+test.each(["tomorrow", "2020-13-01T00:00:00Z", "9".repeat(41)])(
+  "of an end that is no time that is all that is said (%s)",
+  async (expires_at) => {
+    const answer = await create(await api.tenant(), { name: "a", expires_at });
+    expect(answer.body.errors).toEqual([{ pointer: "#/expires_at", detail: expect.any(String) }]);
+  },
+);
+
 test.each(["9999-12-31T23:59:59-23:59", "+010000-01-01T00:00:00Z"])(
   "an end beyond the year 9999: 422 (%s)",
   async (expires_at) => {
