@@ -16,12 +16,34 @@ function fail(message: string): never {
   process.exit(1);
 }
 
-const { values, positionals } = parseArgs({ options: { url: { type: "string" } }, allowPositionals: true });
+function readArguments() {
+  try {
+    return parseArgs({ options: { url: { type: "string" } }, allowPositionals: true });
+  } catch {
+    return fail(usage);
+  }
+}
+
+/** Once, before every file does: a wrong password would be tried until the user is locked out. */
+async function logIn(origin: string, name: string): Promise<void> {
+  const [, username, password] = /^([^:]+):(.+)$/s.exec(process.env[name] ?? "") ?? [];
+  if (username === undefined) fail(`${name} is not <username>:<password>`);
+  const answer = await fetch(`${origin}/token`, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify({ username, password }),
+  }).catch(({ message, cause }) => fail(`${origin} does not answer: ${cause?.message ?? message}`));
+  if (answer.status !== 200) fail(`${name} cannot log in: ${answer.status} ${await answer.text()}`);
+}
+
+const { values, positionals } = readArguments();
 const url = URL.parse(values.url ?? "");
 if (url === null || !/^https?:$/.test(url.protocol) || url.pathname !== "/") fail(usage);
 process.env[DEPLOYED.url] = url.origin;
-const missing = DEPLOYED.tenants.flatMap((one) => Object.values(one)).filter((name) => !process.env[name]);
+const names = DEPLOYED.tenants.flatMap((one) => Object.values(one));
+const missing = names.filter((name) => !process.env[name]);
 if (missing.length > 0) fail(`${usage}\nNot set: ${missing.join(", ")}`);
+for (const name of names) await logIn(url.origin, name);
 
 const { startVitest } = await import("vitest/node");
 const vitest = await startVitest("test", positionals, {

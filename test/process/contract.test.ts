@@ -53,15 +53,25 @@ test("it passes, says of each test that it skips what it would need, and leaves 
 });
 
 test("an API that is another one does not pass", async () => {
-  const { code, stderr } = await contract(["--url", `${origin}`, "users-me"], {
+  const { code, stdout, stderr } = await contract(["--url", `${origin}`], {
     ...users,
     CONTRACT_USER_1: "nobody:secret",
   });
-  expect([code, stderr]).toEqual([1, expect.stringContaining("CONTRACT_USER_1 cannot log in: 401")]);
+  expect([code, stderr]).toEqual([1, expect.stringMatching(/^CONTRACT_USER_1 cannot log in: 401 .*\n$/)]);
+  // It was tried once, and not by every file.
+  expect(stdout).toBe("");
+  const notPair = await contract(["--url", origin], { ...users, CONTRACT_USER_2: "nobody" });
+  expect(notPair).toMatchObject({ code: 1, stderr: "CONTRACT_USER_2 is not <username>:<password>\n" });
+  const away = await contract(["--url", "http://127.0.0.1:1"]);
+  expect(away).toMatchObject({
+    code: 1,
+    stderr: expect.stringMatching(/^http:\/\/127\.0\.0\.1:1 does not answer: .+\n$/),
+  });
 });
 
 test("without an address or a user it says what is missing", async () => {
-  expect(await contract([])).toMatchObject({ code: 1, stderr: expect.stringContaining("Usage") });
+  for (const args of [[], ["--url"], ["--nonsense"]])
+    expect(await contract(args)).toMatchObject({ code: 1, stderr: expect.stringMatching(/^Usage: .+\n$/) });
   const { CONTRACT_USER_2: _, ...others } = users;
   const { code, stderr } = await contract(["--url", origin], others);
   expect([code, stderr]).toEqual([1, expect.stringContaining("Not set: CONTRACT_USER_2")]);
