@@ -14,7 +14,7 @@ const password = z
   .max(1024, "The password is too long");
 
 export const createFirstTenant = command(
-  "<tenant>",
+  "<tenant>, of a-z, 0-9 and -, 63 at most",
   z.tuple([tenantId]),
   async function* ([tenant], { store }) {
     if (!(await createTenant(store, tenant))) throw new Refusal("The tenant exists already");
