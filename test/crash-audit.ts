@@ -11,7 +11,7 @@ import { randomFrom } from "./process/crash-load.ts";
 import { MAX_TTL, startLoad } from "./support/crash-audit-load.ts";
 import { type Scene, startScene } from "./support/crash-audit-scene.ts";
 import { type Findings, findWaiting, verifyTenant } from "./support/crash-audit-verify.ts";
-import { cleanUp, until } from "./support/process.ts";
+import { cleanUp, cleanUpOnSignals, until } from "./support/process.ts";
 
 const TENANTS = ["alpha", "beta", "gamma", "delta"];
 /** Milliseconds between two ticks; the relay looks for what is older than 5 s. */
@@ -182,8 +182,6 @@ async function main(): Promise<number> {
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  for (const signal of ["SIGINT", "SIGTERM"] as const) {
-    process.once(signal, () => void cleanUp().finally(() => process.exit(1)));
-  }
+  cleanUpOnSignals();
   process.exit(await main());
 }

@@ -17,6 +17,7 @@ import { type Route, routes } from "../../shared/routes.ts";
 import { ask, prepare } from "../support/endpoints.ts";
 import {
   cleanUp,
+  cleanUpOnSignals,
   createProcessTenant,
   ownRedis,
   repository,
@@ -51,6 +52,7 @@ interface Start {
   readonly memory: number;
 }
 
+cleanUpOnSignals();
 const folder = join(temporaryFolder(), "dist");
 await writeBundles(folder);
 execFileSync(process.execPath, [join(repository, "shared/node/dev/fill-code-cache.ts"), folder]);
@@ -59,9 +61,10 @@ writeFileSync(join(folder, "bare.cjs"), BARE.replace(/^import (.*) from (.*);$/m
 // Beside the packages, as a program without a bundle would have it.
 const bareRedis = join(repository, "node_modules/.bare-redis.mjs");
 writeFileSync(bareRedis, BARE_REDIS);
+process.once("exit", () => rmSync(bareRedis));
 
 const redisPort = await freePort();
-const redis = await ownRedis(["--appendonly", "no", "--port", String(redisPort)]);
+const redis = await ownRedis(["--appendonly", "no", "--bind", "127.0.0.1", "--port", String(redisPort)]);
 const secrets = await makeSecrets("bench");
 const tenant = await createProcessTenant(redis.redis, secrets, "bench");
 const env = { ...secrets, PORT: "0", REDIS_URL: `redis://127.0.0.1:${redisPort}` };
@@ -133,7 +136,6 @@ try {
 } finally {
   all.child.kill();
   redis.redis.disconnect();
-  rmSync(bareRedis);
   await cleanUp();
 }
 

@@ -14,7 +14,15 @@ import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { freePort } from "../../shared/node/dev/free-port.ts";
 import { makeSecrets } from "../../shared/node/dev/make-secrets.ts";
-import { cleanUp, createProcessTenant, ownRedis, repository, send, until } from "../support/process.ts";
+import {
+  cleanUp,
+  cleanUpOnSignals,
+  createProcessTenant,
+  ownRedis,
+  repository,
+  send,
+  until,
+} from "../support/process.ts";
 
 const CONNECTIONS = 64;
 /** In place of the rounds: be the sink. */
@@ -145,6 +153,7 @@ async function main(): Promise<void> {
 
 if (process.argv[2] === SINK) beSink();
 else {
+  cleanUpOnSignals();
   const failure: unknown = await main().catch((error) => error);
   for (const child of children) child.kill("SIGKILL");
   await cleanUp();

@@ -5,7 +5,14 @@
 import { Agent, request } from "node:http";
 import { freePort } from "../../shared/node/dev/free-port.ts";
 import { makeSecrets } from "../../shared/node/dev/make-secrets.ts";
-import { cleanUp, createProcessTenant, runScript, send, until } from "../support/process.ts";
+import {
+  cleanUp,
+  cleanUpOnSignals,
+  createProcessTenant,
+  runScript,
+  send,
+  until,
+} from "../support/process.ts";
 import { startReplica, startServer } from "../support/redis-servers.ts";
 
 const rounds = Number(process.argv[2] ?? 7);
@@ -14,6 +21,7 @@ const CONNECTIONS = 64;
 const TURN = 3_000;
 const TARGET = 0.7;
 
+cleanUpOnSignals();
 const master = await startServer();
 const replica = await startReplica(master);
 const secrets = await makeSecrets("bench");

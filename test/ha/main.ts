@@ -8,6 +8,10 @@ import { whyNoWorld } from "./world.ts";
 
 const ROUNDS = 10;
 const [rounds = String(ROUNDS), ...wanted] = process.argv.slice(2);
+if (!(Number(rounds) >= 1) || wanted.some((name) => !scenarios.some((known) => known === name))) {
+  process.stderr.write(`Usage: npm run ha [-- <rounds> [scenario …]], of ${scenarios.join(", ")}\n`);
+  process.exit(1);
+}
 const names = wanted.length === 0 ? scenarios : scenarios.filter((name) => wanted.includes(name));
 /** Where there is a point in comparing: the others are about what the functions do. */
 const compared: readonly ScenarioName[] = ["kill", "restart", "stop", "partition", "rolling"];
@@ -49,6 +53,7 @@ if (impossible !== undefined) {
   say(`This cannot run here: ${impossible}`);
   process.exit(1);
 }
+for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => process.exit(1));
 const broken: string[] = [];
 row(
   "fault",

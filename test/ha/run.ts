@@ -8,12 +8,12 @@ import { runInWorld } from "./world.ts";
 
 async function run(name: ScenarioName, rounds: number, kind: "functions" | "plain"): Promise<unknown> {
   const folder = mkdtempSync(join(tmpdir(), "latchkey-ha-"));
-  const code = await runInWorld(join(repository, "test/ha/scenario.ts"), [
-    name,
-    String(rounds),
-    folder,
-    kind,
-  ]);
+  const running = runInWorld(join(repository, "test/ha/scenario.ts"), [name, String(rounds), folder, kind]);
+  // Of what was broken off nothing is kept; the world that works in the folder has been ended just before.
+  const forget = () => rmSync(folder, { recursive: true, force: true, maxRetries: 10 });
+  process.once("exit", forget);
+  const code = await running;
+  process.off("exit", forget);
   // Kept for whoever wants to know why: the logs of all pods are in it.
   if (code !== 0) throw new Error(`The scenario ${name} ended with ${code}; see ${folder}`);
   const outcome = JSON.parse(readFileSync(join(folder, "outcome.json"), "utf8"));

@@ -30,9 +30,16 @@ export function whyNoWorld(): string | undefined {
 /** Run a program of this repository inside. @returns its exit code */
 export function runInWorld(program: string, args: readonly string[]): Promise<number | null> {
   return new Promise((resolve) => {
-    spawn("unshare", [...unshareArguments(), process.execPath, program, ...args], {
+    const world = spawn("unshare", [...unshareArguments(), process.execPath, program, ...args], {
       stdio: ["ignore", "inherit", "inherit"],
-    }).once("close", resolve);
+    });
+    // By Ctrl-C it would not: neither unshare nor the first process of a namespace heeds it.
+    const end = () => world.kill("SIGKILL");
+    process.once("exit", end);
+    world.once("close", (code) => {
+      process.off("exit", end);
+      resolve(code);
+    });
   });
 }
 

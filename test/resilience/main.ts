@@ -5,7 +5,7 @@
  * CONTRACT_ADMIN_2, `<username>:<password>`, of tenants that are there for tests.
  */
 import { parseArgs } from "node:util";
-import { cleanUp } from "../support/process.ts";
+import { cleanUpOnSignals } from "../support/process.ts";
 import { clusterTarget } from "./cluster.ts";
 import { localTarget } from "./local.ts";
 import { type Options, resilience, table } from "./run.ts";
@@ -44,9 +44,7 @@ async function main(): Promise<number> {
   }
 }
 
-for (const signal of ["SIGINT", "SIGTERM"] as const) {
-  process.once(signal, () => void cleanUp().finally(() => process.exit(1)));
-}
+cleanUpOnSignals();
 process.exitCode = await main().catch((error: unknown) => {
   process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
   return 1;

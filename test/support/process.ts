@@ -90,6 +90,13 @@ export async function cleanUp(): Promise<void> {
   folders.clear();
 }
 
+/** For programs that are no tests: Ctrl-C leaves nothing behind. */
+export function cleanUpOnSignals(): void {
+  for (const signal of ["SIGINT", "SIGTERM"] as const) {
+    process.once(signal, () => void cleanUp().finally(() => process.exit(1)));
+  }
+}
+
 /** Ids of the processes that work in a folder or below it. Known on Linux; none elsewhere. */
 export function processesIn(folder: string): number[] {
   if (!existsSync("/proc/self/cwd")) return [];
