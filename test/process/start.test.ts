@@ -224,6 +224,7 @@ test("a store that holds something else gets no demo users, and is left running"
   await store.redis.set("somebody's", "data");
   const { program, origin } = await started(temporaryFolder(), { REDIS_URL: store.url });
   expect((await logIn(origin, "admin", "secret")).status).toBe(401);
+  await program.says(/^No demo users are made: this Redis was not empty\.$/m);
   expect(program.stdout()).not.toContain("secret");
   program.kill("SIGINT");
   expect(await program.ended()).toMatchObject({ code: 0 });

@@ -92,7 +92,7 @@ async function welcome(server: RunningServer, lokiUrl: string | undefined): Prom
     say(`The audit trail goes to the Loki at ${lokiUrl}.`);
     keepTicking(origin);
   }
-  if (!demo) return;
+  if (!demo) return say("No demo users are made: this Redis was not empty.");
   say(
     `Demo users: admin and user1 of tenant1, user2 of tenant2; password: ${DEMO_PASSWORD}\nTry it in another shell:\n`,
   );
