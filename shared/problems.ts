@@ -56,7 +56,7 @@ export class Problem extends Error {
   readonly detail: string | undefined;
 
   constructor(code: ProblemCode, { detail, errors, headers = {}, cause }: ProblemExtras = {}) {
-    const { status, title } = kindOf(code);
+    const [status, title] = problemTable[code];
     super(title, { cause });
     this.code = code;
     this.status = status;

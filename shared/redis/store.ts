@@ -1,4 +1,5 @@
 /** The store as operations see it: answered in bounded time, never done twice by itself, and acknowledged when replicated. */
+import { setTimeout as delay } from "node:timers/promises";
 import slotOf from "cluster-key-slot";
 import type { Cluster, Redis, RedisCommander } from "ioredis";
 import { type Meaning, meaningOf, NotSent, problemFor, Unanswered } from "./errors.ts";
@@ -100,7 +101,7 @@ export function createStore(redis: Redis | Cluster, { minReplicas, observe }: Op
         if (redis.isCluster && MOVED.test(String(error))) (redis as Cluster).refreshSlotsCache();
         const late = performance.now() + RETRY_DELAY >= lastSend;
         if (late || !mayRepeat(meaning, repeatable)) throw problemFor(meaning, error);
-        await new Promise((resolve) => setTimeout(resolve, RETRY_DELAY));
+        await delay(RETRY_DELAY);
       }
     }
   }

@@ -2,6 +2,7 @@
 import { execFileSync, spawn, spawnSync } from "node:child_process";
 import { existsSync, readFileSync, rmSync, statfsSync } from "node:fs";
 import { join, relative } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import { Redis } from "ioredis";
 import { Failure } from "../failure.ts";
 import { holdFolder } from "./hold-folder.ts";
@@ -187,7 +188,7 @@ async function connect(socket: string, timeout: number): Promise<Redis> {
     } catch (error) {
       redis.disconnect();
       if (Date.now() > deadline) throw error;
-      await new Promise((resolve) => setTimeout(resolve, 25));
+      await delay(25);
     }
   }
 }
